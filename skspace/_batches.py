@@ -1,0 +1,120 @@
+"""Ragged token vectors to batches of texts on a device.
+
+Floor 1: numpy's side is a RaggedArray, torch's side packed tensors. Shuffling draws from a generator of the caller, never
+from torch's global one. Batches are of nearly equal size: a last batch of three texts would weigh as much as a full one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from skspace._ragged import RaggedArray
+
+__all__ = ["BatchIterator", "LabelledTexts", "TokenBatch", "token_batches"]
+
+
+class TokenBatch:
+    """Some texts, packed without padding.
+
+    Attributes
+    ----------
+    tokens : Tensor of shape (n_tokens, n_features)
+    lengths : Tensor of int64 of shape (n_texts,)
+    """
+
+    def __init__(self, tokens: Tensor, lengths: Tensor) -> None:
+        self.tokens, self.lengths = tokens, lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def convert_to_tensors(self, kind: str) -> TokenBatch:
+        """Skorch asks batches of its own kind for tensors by this name; these are tensors, on their device, already."""
+        return self
+
+
+@dataclass(frozen=True)
+class LabelledTexts(Dataset):
+    """What is learned from.
+
+    Attributes
+    ----------
+    rows : RaggedArray of n_texts
+    targets : Tensor of shape (n_texts,) of int64, or (n_texts, n_classes) for several labels
+    weights : Tensor of shape (n_texts,)
+        Of mean 1.
+    """
+
+    rows: RaggedArray
+    targets: Tensor
+    weights: Tensor
+
+
+class BatchIterator:
+    """Batches of labelled texts, in a new order each time where there is a generator.
+
+    Parameters
+    ----------
+    dataset : LabelledTexts
+    batch_size : int
+        Texts a batch, at most.
+    generator : torch.Generator, default=None
+        None keeps the order of the data.
+    dtype : torch.dtype
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        dataset: LabelledTexts,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.dataset, self.batch_size, self.generator = dataset, batch_size, generator
+        self.dtype, self.device = dtype, device
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[TokenBatch, dict[str, Tensor]]]:
+        n = len(self.dataset.rows)
+        order = torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
+        for indices in order.tensor_split(len(self)):
+            batch = _batch(self.dataset.rows[indices.numpy()], self.dtype, self.device)
+            yield batch, {
+                "targets": self.dataset.targets[indices].to(self.device),
+                "weights": self.dataset.weights[indices].to(self.device),
+            }
+
+
+def token_batches(
+    rows: RaggedArray, max_tokens: int, dtype: torch.dtype, device: torch.device | str
+) -> Iterator[tuple[NDArray[np.int64], TokenBatch]]:
+    """All texts in order, in batches of about `max_tokens` tokens, each with the indices of its texts."""
+    ends = np.cumsum(rows.lengths)
+    begin = 0
+    while begin < len(rows):
+        spent = ends[begin - 1] if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, spent + max_tokens, side="right")))
+        indices = np.arange(begin, min(end, len(rows)))
+        yield indices, _batch(rows[indices], dtype, device)
+        begin = end
+
+
+def _batch(rows: RaggedArray, dtype: torch.dtype, device: Any) -> TokenBatch:
+    values = rows.values
+    if not values.flags.writeable:  # a memory-mapped array of the user's, say, which torch takes with a warning only
+        values = values.copy()
+    tokens = torch.from_numpy(values).to(device).to(dtype)  # moved first: float16 is half the bytes
+    return TokenBatch(tokens, torch.from_numpy(rows.lengths).to(device))

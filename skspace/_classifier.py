@@ -1,0 +1,476 @@
+"""SpaceClassifier: the estimator; labels, validation, seeds and scikit-learn's manners.
+
+Floor 3. What a text is made of lies in _encoder, what is learned in _operators and _losses, how in _net.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, _fit_context, clone
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from skspace._batches import LabelledTexts
+from skspace._encoder import TokenEncoder
+from skspace._labels import check_labels
+from skspace._net import each_batch, history_rows, train
+from skspace._operators import ConceptOperators, Spaces
+from skspace._ragged import RaggedArray
+from skspace._texts import check_texts
+from skspace._transformer import pick_device
+
+__all__ = ["SpaceClassifier"]
+
+
+class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
+    """Space Model text classifier: a frozen encoder, one concept space per class, exact reasons.
+
+    Every text passes the encoder once in its life. For each class a small operator projects the text's token embeddings
+    through tanh into a latent space; the class wins whose space fits best. Only the operators are trained. Logits are
+    sums over tokens, so that each prediction can be taken apart: see `skspace.inspection.token_contributions`.
+
+    Parameters
+    ----------
+    encoder : None, str, TokenEncoder or "precomputed", default=None
+        None is ``TokenEncoder()``, a str a model folder or hub id for it. With "precomputed", X holds vectors instead of
+        texts: a `RaggedArray`, or a 2-D array in which each row is a text of one token.
+    n_latent : int or "auto", default="auto"
+        Latent axes of a class's space (the paper's m). "auto" is 16 for up to six classes and fewer for more, down to 2:
+        with many classes each needs few axes, and the work grows with their product.
+    n_members : int, default=4
+        Models that differ in their start only, trained side by side on the same batches; their logits are averaged.
+    pooling : {"attention", "mean"}, default="attention"
+        How a text's tokens are averaged in a space: weighted by a softmax with one learned vector a latent axis, or
+        plainly, as in the paper.
+    head : {"linear", "alignment"}, default="linear"
+        Logits from all spaces by a linear map, as in the paper; or each class's logit from the mean of its own space,
+        which means most with ``inter_space_weight > 0``.
+    inter_space_weight : float, default=0.0
+        Weight of the inter-space loss: own space to +1, others to -1.
+    intra_space_weight : float, default=0.0
+        Weight of the intra-space loss: a text's tokens apart in every space.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes in all losses. Not for several labels a text.
+    lr : float, default=0.02
+        Learning rate; the peak with "one_cycle".
+    lr_schedule : {"one_cycle", "constant"}, default="one_cycle"
+    max_epochs : int or "auto", default="auto"
+        Passes over the texts. "auto" is 10, or more where that would be fewer than 200 steps.
+    batch_size : int, default=256
+        Texts.
+    weight_decay : float, default=0.05
+        Decoupled (AdamW), not on the intercept.
+    early_stopping : bool, default=False
+        Set a part of the texts aside, keep the epoch with the lowest cross-entropy on it, and stop after
+        `n_iter_no_change` epochs without a lower one. Split by distinct text, so that duplicates do not leak.
+    validation_fraction : float, default=0.1
+    n_iter_no_change : int, default=10
+    callbacks : list of skorch callbacks, default=None
+        Copied for each fit.
+    device : str, default="auto"
+        Where the operators are trained: "auto" (CUDA if present, else the processor) or a torch device. The encoder has a
+        parameter of its own.
+    verbose : int, default=0
+        1 prints a table of the epochs.
+    random_state : int, RandomState instance or None, default=None
+        Start, order of batches and validation split. An int gives the same model for any ``n_jobs`` and leaves the global
+        random states alone.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Sorted labels; ``arange(n_classes)`` with several labels a text.
+    encoder_ : TokenEncoder or None
+        None with ``encoder="precomputed"``. Holds no weights.
+    net_ : skorch.NeuralNet
+        The trained net; ``net_.module_.operators`` is the `ConceptOperators`.
+    concept_operators_ : ndarray of shape (n_members, n_classes, n_features, n_latent)
+        W.
+    attention_queries_ : ndarray of shape (n_members, n_classes, n_features, n_latent)
+        The attention vectors a; only with ``pooling="attention"``.
+    coef_ : ndarray of shape (n_members, n_classes, n_classes * n_latent)
+        A, the average over members contained: logits are the plain sum of coef_ times centroids, plus intercept_.
+    intercept_ : ndarray of shape (n_classes,)
+    history_ : list of dict
+        An epoch each: losses and their terms.
+    n_iter_ : int
+        Epochs run.
+    n_features_in_ : int
+        With arrays only.
+    feature_names_in_ : ndarray of str
+        With data frames of vectors only.
+
+    References
+    ----------
+    S. Tytarenko and M. R. Amin, "Breaking Free Transformer Models: Task-specific Context Attribution Promises Improved
+    Generalizability Without Fine-tuning Pre-trained LLMs", arXiv 2401.16638, 2024. The paper's setting:
+    ``SpaceClassifier(pooling="mean", n_latent=3, n_members=1, lr=2e-4, lr_schedule="constant", max_epochs=5,
+    weight_decay=0.01)``.
+
+    Examples
+    --------
+    >>> from skspace import SpaceClassifier
+    >>> from skspace.datasets import load_support_messages
+    >>> texts, labels = load_support_messages(return_X_y=True)
+    >>> clf = SpaceClassifier(random_state=0).fit(texts[:300], labels[:300])
+    >>> print(clf.predict(["where is my parcel"])[0])
+    delivery
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "encoder": [str, TokenEncoder, None],
+        "n_latent": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "pooling": [StrOptions({"attention", "mean"})],
+        "head": [StrOptions({"linear", "alignment"})],
+        "inter_space_weight": [Interval(Real, 0, None, closed="left")],
+        "intra_space_weight": [Interval(Real, 0, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions({"one_cycle", "constant"})],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "callbacks": [list, tuple, None],
+        "device": [str],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        encoder: str | TokenEncoder | None = None,
+        *,
+        n_latent: int | str = "auto",
+        n_members: int = 4,
+        pooling: str = "attention",
+        head: str = "linear",
+        inter_space_weight: float = 0.0,
+        intra_space_weight: float = 0.0,
+        class_weight: dict[Any, float] | str | None = None,
+        lr: float = 0.02,
+        lr_schedule: str = "one_cycle",
+        max_epochs: int | str = "auto",
+        batch_size: int = 256,
+        weight_decay: float = 0.05,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        callbacks: Sequence[Any] | None = None,
+        device: str = "auto",
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.encoder = encoder
+        self.n_latent = n_latent
+        self.n_members = n_members
+        self.pooling = pooling
+        self.head = head
+        self.inter_space_weight = inter_space_weight
+        self.intra_space_weight = intra_space_weight
+        self.class_weight = class_weight
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.callbacks = callbacks
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    # ---------------------------------------------------------------- learning
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SpaceClassifier:
+        """Encode the texts that are new and train the operators.
+
+        Parameters
+        ----------
+        X : sequence of str of length n_texts, or vectors with ``encoder="precomputed"``
+            List, tuple, array, Series or one-column frame of texts; an empty text is legal.
+        y : array-like of shape (n_texts,) or (n_texts, n_classes)
+            Labels: str, int or bool. A matrix of zeros and ones means several labels a text.
+        sample_weight : array-like of shape (n_texts,), default=None
+            A text of weight 0 counts as absent, one of weight 2 as there twice.
+
+        Returns
+        -------
+        SpaceClassifier
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not texts, y not labels, lengths differ, or there is one class only.
+        OSError
+            If the encoder is nowhere to be found.
+
+        Notes
+        -----
+        After Ctrl-C the estimator is as before the call, and what was encoded until then stays in the cache.
+        """
+        device = self._device()
+        X = self._check_X(X, reset=True)
+        y = check_labels(y, n_rows=len(X), estimator=type(self).__name__)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+            present = np.flatnonzero(sample_weight > 0)
+            X, y, sample_weight = _take(X, present), y[present], sample_weight[present]
+        classes, targets = _classes_and_targets(y)
+        weights = self._weights(classes, y, sample_weight)
+        random_state = check_random_state(self.random_state)
+        training, held_out = np.arange(len(y)), None
+        if self.early_stopping:
+            training, held_out = _split(_groups(X), targets, self.validation_fraction, random_state)
+
+        encoder = self._new_encoder()
+        rows = X if encoder is None else encoder.transform(X)
+        dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
+        net = train(
+            _labelled(rows, targets, weights, training, dtype),
+            None if held_out is None else _labelled(rows, targets, weights, held_out, dtype),
+            n_classes=len(classes),
+            n_latent=_n_latent(len(classes)) if self.n_latent == "auto" else int(self.n_latent),
+            n_members=int(self.n_members),
+            pooling=self.pooling,
+            head=self.head,
+            inter_space_weight=float(self.inter_space_weight),
+            intra_space_weight=float(self.intra_space_weight),
+            lr=float(self.lr),
+            lr_schedule=self.lr_schedule,
+            max_epochs=None if self.max_epochs == "auto" else int(self.max_epochs),
+            batch_size=int(self.batch_size),
+            weight_decay=float(self.weight_decay),
+            n_iter_no_change=int(self.n_iter_no_change),
+            callbacks=self.callbacks,
+            device=device,
+            dtype=dtype,
+            verbose=int(self.verbose),
+            seed=int(random_state.randint(np.iinfo(np.int32).max)),
+        )
+        self.classes_, self.encoder_, self.net_ = classes, encoder, net
+        self.history_ = history_rows(net)
+        self.n_iter_ = len(self.history_)
+        self._n_features, self._multilabel = rows.n_features, targets.ndim == 2
+        return self
+
+    def _weights(self, classes: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[Any] | None) -> NDArray[Any]:
+        """Weight of every text, of mean 1."""
+        weights = np.ones(len(y)) if sample_weight is None else sample_weight
+        if self.class_weight is not None:
+            if y.ndim == 2:
+                raise ValueError(
+                    "The 'class_weight' parameter of SpaceClassifier must be None where a text can have several labels. "
+                    f"Got {self.class_weight!r} instead; use sample_weight."
+                )
+            by_class = compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=sample_weight)
+            weights = weights * by_class[np.searchsorted(classes, y)]
+            if not (weights > 0).any():
+                raise ValueError(
+                    "The 'class_weight' parameter of SpaceClassifier must leave some class a positive weight. Got "
+                    f"{self.class_weight!r} instead."
+                )
+        return weights / weights.mean()
+
+    # ---------------------------------------------------------------- predicting
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Label of every text, (n_texts,); an indicator matrix (n_texts, n_classes) with several labels a text."""
+        logits = self._logits(X)
+        if self._multilabel:
+            return (logits > 0).astype(np.int64)
+        return self.classes_[logits.argmax(1)]
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probability of every class, (n_texts, n_classes); columns in the order of `classes_`."""
+        logits = self._logits(X)
+        if self._multilabel:
+            return 0.5 * (1 + np.tanh(logits / 2))  # the logistic function, without overflow
+        weights = np.exp(logits - logits.max(1, keepdims=True))
+        return weights / weights.sum(1, keepdims=True)
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Logits, (n_texts, n_classes); with two classes z₁ − z₀, (n_texts,)."""
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 and not self._multilabel else logits
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Centroids of the texts in all spaces, (n_texts, n_members * n_classes * n_latent), each in [-1, 1]."""
+        parts = [spaces.centroids.flatten(1).numpy() for _, spaces in self._batches(X)]
+        return np.concatenate(parts)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Names of the columns of `transform`: label, member and latent axis, as in ``billing_0_15``."""
+        check_is_fitted(self)
+        operators = self._operators
+        return np.array(
+            [
+                f"{label}_{member}_{axis}"
+                for member in range(operators.n_members)
+                for label in self.classes_
+                for axis in range(operators.n_latent)
+            ],
+            dtype=object,
+        )
+
+    def _logits(self, X: Any) -> NDArray[np.float64]:
+        parts = [spaces.logits.mean(1).numpy() for _, spaces in self._batches(X)]
+        return np.concatenate(parts).astype(np.float64)
+
+    def _batches(self, X: Any) -> Iterator[tuple[NDArray[np.int64], Spaces]]:
+        check_is_fitted(self)
+        X = self._check_X(X, reset=False)
+        rows = X if self.encoder_ is None else self.encoder_.transform(X)
+        if rows.n_features != self._n_features:
+            raise ValueError(
+                f"X has token vectors of {rows.n_features} features, but {type(self).__name__} was fitted on "
+                f"{self._n_features}. Use the encoder and layer of the fit."
+            )
+        return each_batch(self._operators, rows)
+
+    # ---------------------------------------------------------------- what was learned
+
+    @property
+    def _operators(self) -> ConceptOperators:
+        return self.net_.module_.operators
+
+    @property
+    def concept_operators_(self) -> NDArray[Any]:
+        return self._fitted(lambda operators: operators.operators)
+
+    @property
+    def attention_queries_(self) -> NDArray[Any]:
+        return self._fitted(lambda operators: operators.queries)
+
+    @property
+    def coef_(self) -> NDArray[Any]:
+        return self._fitted(lambda operators: operators.as_linear()[0])
+
+    @property
+    def intercept_(self) -> NDArray[Any]:
+        return self._fitted(lambda operators: operators.as_linear()[1])
+
+    def _fitted(self, read: Any) -> NDArray[Any]:
+        if "net_" not in vars(self):
+            raise AttributeError(f"This {type(self).__name__} has learned nothing yet. Call fit first.")
+        return read(self._operators).detach().numpy().copy()
+
+    # ---------------------------------------------------------------- input
+
+    def _check_X(self, X: Any, *, reset: bool) -> Any:
+        """Texts as a list of str; vectors as a RaggedArray."""
+        if not self._is_precomputed():
+            return check_texts(X)
+        if isinstance(X, RaggedArray):
+            if len(X) == 0:
+                raise ValueError("X must hold at least one text. Got 0 texts (a minimum of 1 is required) instead.")
+            return X
+        array = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.float16])
+        return RaggedArray(array, np.arange(len(array) + 1))
+
+    def _is_precomputed(self) -> bool:
+        return isinstance(self.encoder, str) and self.encoder == "precomputed"
+
+    def _new_encoder(self) -> TokenEncoder | None:
+        if self._is_precomputed():
+            return None
+        if self.encoder is None:
+            return TokenEncoder()
+        if isinstance(self.encoder, str):
+            return TokenEncoder(self.encoder)
+        if self.encoder.pooling is not None:
+            raise ValueError(
+                "The 'encoder' parameter of SpaceClassifier must give token embeddings, TokenEncoder(pooling=None). "
+                f"Got pooling={self.encoder.pooling!r} instead."
+            )
+        return clone(self.encoder)
+
+    def _device(self) -> torch.device:
+        try:
+            return pick_device(self.device)
+        except RuntimeError as error:
+            raise ValueError(
+                "The 'device' parameter of SpaceClassifier must be 'auto' or a torch device such as 'cpu' or 'cuda:0'. "
+                f"Got {self.device!r} instead."
+            ) from error
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # The official check suite runs on what a two-dimensional array can show, which texts cannot.
+        tags.input_tags.two_d_array = self._is_precomputed()
+        tags.input_tags.one_d_array = tags.input_tags.string = not self._is_precomputed()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _n_latent(n_classes: int) -> int:
+    return int(np.clip(96 // n_classes, 2, 16))
+
+
+def _take(X: Any, rows: NDArray[np.integer]) -> Any:
+    return X[rows] if isinstance(X, RaggedArray) else [X[i] for i in rows]
+
+
+def _classes_and_targets(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Labels as indices into the sorted classes; an indicator matrix as it is."""
+    if y.ndim == 2:
+        return np.arange(y.shape[1]), y
+    classes, targets = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            "SpaceClassifier needs texts of at least two classes to tell apart. Got one class only: "
+            f"{classes[0]!r} (texts of sample_weight 0 do not count)."
+        )
+    return classes, targets
+
+
+def _labelled(
+    rows: RaggedArray, targets: NDArray[Any], weights: NDArray[Any], chosen: NDArray[np.integer], dtype: torch.dtype
+) -> LabelledTexts:
+    return LabelledTexts(rows[chosen], torch.from_numpy(targets[chosen]), torch.from_numpy(weights[chosen]).to(dtype))
+
+
+def _groups(X: Any) -> NDArray[np.int64]:
+    """A number for every text, equal for equal texts or vectors."""
+    keys = (hashlib.sha256(row).digest() for row in X) if isinstance(X, RaggedArray) else X
+    index: dict[Any, int] = {}
+    return np.array([index.setdefault(key, len(index)) for key in keys])
+
+
+def _split(
+    groups: NDArray[np.int64], targets: NDArray[np.int64], fraction: float, random_state: np.random.RandomState
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices to train on and to validate with: by group, and by class where each has two groups."""
+    _, first = np.unique(groups, return_index=True)  # groups are numbered 0, 1, … in order
+    n_held_out = max(1, round(fraction * len(first)))
+    if len(first) - n_held_out < 1:
+        raise ValueError(
+            f"early_stopping needs at least two distinct texts, one to validate with. Got {len(first)} instead."
+        )
+    strata = None
+    if targets.ndim == 1:
+        counts = np.bincount(targets[first])
+        counts = counts[counts > 0]
+        if counts.min() >= 2 and min(n_held_out, len(first) - n_held_out) >= len(counts):
+            strata = targets[first]
+    _, held_out = train_test_split(
+        np.arange(len(first)), test_size=n_held_out, stratify=strata, random_state=random_state
+    )
+    chosen = np.isin(groups, held_out)
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)

@@ -1,0 +1,434 @@
+"""TokenEncoder: texts to token embeddings, each text once in its life.
+
+Floor 2: texts → keys → TokenStore; what is not in the store is tokenised, sorted by length, encoded under a token budget and
+written shard by shard. The model loads at the first text that is not in the store. Knows no operators and no labels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from tqdm.auto import tqdm
+
+from skspace._model_files import DEFAULT_MODEL, ModelFiles, find_model_files
+from skspace._ragged import RaggedArray
+from skspace._store import SHARD_BYTES, Lookup, TokenStore, text_keys
+from skspace._texts import check_texts
+from skspace._transformer import FrozenTransformer, Tokens, pick_device, pick_dtype, read_config
+
+__all__ = ["TokenEncoder"]
+
+_CHUNK_TEXTS = 4096  # tokenised and sorted by length at a time: long enough to waste little padding, bounded in memory
+_FLUSH_SECONDS = 60.0  # what a slow encoder may lose when its process is killed
+_DEPTH_NAMES = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
+_WIDTH_NAMES = ("hidden_size", "dim", "d_model", "n_embd")
+
+
+class TokenEncoder(TransformerMixin, BaseEstimator):
+    """Texts to the token embeddings of one hidden layer of a frozen transformer, computed once and cached.
+
+    Stateless: `fit` learns nothing and `transform` may be called at once. The model is loaded at the first text that is
+    not in the cache, and shared by all encoders of the process that agree on it.
+
+    Parameters
+    ----------
+    model : str, default="sentence-transformers/all-MiniLM-L6-v2"
+        Folder (config.json, tokenizer, model.safetensors) or hub id of an encoder that ``transformers.AutoModel`` loads.
+        A copy on this machine is used without asking the network; the default model also comes with the extra
+        ``skspace[minilm]``.
+    layer : int or float, default=0.67
+        Hidden layer whose vectors are taken; the layers above it are not computed. An int counts as in
+        transformers' ``hidden_states``: 0 the token embeddings, 1 the first layer, -1 the last. A float in [0, 1] is a
+        fraction of the depth, rounded: 0.67 is layer 4 of 6 or 8 of 12; 1.0 is the last layer, 1 the first.
+    max_length : int, default=256
+        Tokens a text, special tokens included; longer texts are cut, with one warning a call. A model that takes fewer
+        sets the limit itself.
+    special_tokens : {"keep", "drop"}, default="keep"
+        Whether the vectors of [CLS], [SEP] and their like are part of the result. The model sees them either way.
+    revision : str, default=None
+        Branch, tag or commit at the hub. Pin a commit where it matters that nobody can change the model.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        What the model computes in. "auto" is bfloat16 where the hardware has instructions for it, else float32.
+        Vectors are kept in float16 in any case.
+    device : str, default="auto"
+        "auto" (CUDA if present, else the processor), or a torch device such as "cpu", "cuda:1", "mps".
+    batch_tokens : int, default=8192
+        Tokens a batch, padding included. Bounds memory; changes results by rounding only.
+    pooling : {None, "mean"}, default=None
+        None gives a `RaggedArray`; "mean" a 2-D array, one mean vector a text, which FeatureUnion and ColumnTransformer
+        can take.
+    cache_dir : str, Path, "auto" or None, default="auto"
+        Where embeddings are kept: "auto" is ``$SKSPACE_CACHE_DIR`` or the user's cache folder, None keeps nothing.
+        The cache is private data; see `cache_info` and `clear_cache`.
+
+    See Also
+    --------
+    SpaceClassifier : Uses it.
+
+    Examples
+    --------
+    >>> from skspace import TokenEncoder
+    >>> encoder = TokenEncoder(cache_dir=None)
+    >>> encoder.transform(["Hello world", ""])
+    <RaggedArray: 2 texts, 6 tokens, 384 features, float16>
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "model": [str, os.PathLike],
+        "layer": [Interval(Integral, None, None, closed="neither"), Interval(Real, 0, 1, closed="both")],
+        "max_length": [Interval(Integral, 3, None, closed="left")],
+        "special_tokens": [StrOptions({"keep", "drop"})],
+        "revision": [str, None],
+        "dtype": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
+        "device": [str],
+        "batch_tokens": [Interval(Integral, 1, None, closed="left")],
+        "pooling": [StrOptions({"mean"}), None],
+        "cache_dir": [str, os.PathLike, None],
+    }
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        *,
+        layer: int | float = 0.67,
+        max_length: int = 256,
+        special_tokens: str = "keep",
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        batch_tokens: int = 8192,
+        pooling: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = "auto",
+    ) -> None:
+        self.model = model
+        self.layer = layer
+        self.max_length = max_length
+        self.special_tokens = special_tokens
+        self.revision = revision
+        self.dtype = dtype
+        self.device = device
+        self.batch_tokens = batch_tokens
+        self.pooling = pooling
+        self.cache_dir = cache_dir
+
+    # ---------------------------------------------------------------- scikit-learn
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> TokenEncoder:
+        """Check the texts; nothing is learned."""
+        check_texts(X)
+        return self
+
+    def transform(self, X: Any) -> RaggedArray | NDArray[np.float32]:
+        """Token embeddings of texts.
+
+        Parameters
+        ----------
+        X : sequence of str of length n_texts
+            List, tuple, array, Series or one-column frame; an empty text is legal.
+
+        Returns
+        -------
+        RaggedArray of shape (n_texts,), or ndarray of float32 of shape (n_texts, n_features) with ``pooling="mean"``
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not texts; the row is named.
+        OSError
+            If the model is neither a folder, nor on this machine, nor at the hub.
+        """
+        self._validate_params()
+        texts = check_texts(X)
+        rows = self._embed(texts)
+        return _mean_pool(rows) if self.pooling == "mean" else rows
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Names of the columns with ``pooling="mean"``: tokenencoder0, tokenencoder1 …"""
+        if self.pooling is None:
+            raise ValueError(
+                "TokenEncoder has columns, and names for them, only with pooling='mean'. Got pooling=None instead."
+            )
+        width = self._config_value(self._files(), _WIDTH_NAMES, "hidden_size")
+        return np.array([f"tokenencoder{i}" for i in range(width)], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.requires_fit = False
+        return tags
+
+    # ---------------------------------------------------------------- tokens and cache, for people
+
+    def tokenize(self, X: Any) -> list[tuple[list[str], list[tuple[int, int]]]]:
+        """The tokens behind the rows of `transform`.
+
+        Parameters
+        ----------
+        X : sequence of str of length n_texts
+
+        Returns
+        -------
+        list of (tokens, spans)
+            For each text the tokenizer's names of its tokens and where each stands in the text, as (begin, end) in
+            characters; (0, 0) for special tokens.
+        """
+        transformer = self._transformer(self._files())
+        result = []
+        for tokens in transformer.tokenize(check_texts(X)):
+            kept = np.flatnonzero(self._kept(tokens)).tolist()
+            names = transformer.token_strings(tokens)
+            result.append(([names[i] for i in kept], [tokens.spans[i] for i in kept]))
+        return result
+
+    def cache_info(self) -> dict[str, Any] | None:
+        """What the cache holds for this encoder's settings: see `TokenStore.info`; None with ``cache_dir=None``."""
+        store = self._store(self._files())
+        return None if store is None else store.info()
+
+    def clear_cache(self) -> None:
+        """Delete what the cache holds for this encoder's settings."""
+        store = self._store(self._files())
+        if store is not None:
+            store.clear()
+
+    # ---------------------------------------------------------------- texts to vectors
+
+    def _embed(self, texts: list[str]) -> RaggedArray:
+        distinct, inverse = _distinct(texts)
+        keys = text_keys(distinct)
+        files = self._files()
+        store = self._store(files)
+        if store is None:
+            found = Lookup(len(distinct))
+            self._encode(distinct, keys, found, files, None)
+        else:
+            found = store.lookup(keys)
+            if len(found.missing):
+                with store.encoding():
+                    found = store.lookup(keys)  # another process may have encoded them meanwhile
+                    self._encode(distinct, keys, found, files, store)
+        self._warn_truncated(found.truncated[inverse])
+        return RaggedArray.from_segments(
+            found.segments,
+            found.segment[inverse],
+            found.start[inverse],
+            found.length[inverse],
+            n_features=found.segments[0].shape[1],
+            dtype=found.segments[0].dtype,
+        )
+
+    def _encode(
+        self, texts: list[str], keys: NDArray[np.uint64], found: Lookup, files: ModelFiles, store: TokenStore | None
+    ) -> None:
+        """Encode what is missing in `found` and add it there; what is done is kept when this is interrupted."""
+        missing = found.missing
+        if not len(missing):
+            return
+        transformer = self._transformer(files)
+        shard = _ShardInProgress(keys, found, store)
+        try:
+            # delay: no bar for work that is over before it could be read
+            with tqdm(total=len(missing), desc="Encoding", unit="text", delay=2, disable=None) as bar:
+                for begin in range(0, len(missing), _CHUNK_TEXTS):
+                    chunk = missing[begin : begin + _CHUNK_TEXTS]
+                    tokens = transformer.tokenize([texts[i] for i in chunk])
+                    for batch in _batches([len(t.ids) for t in tokens], self.batch_tokens):
+                        vectors = transformer.forward([tokens[i] for i in batch])
+                        for i, text_vectors in zip(batch, vectors, strict=True):
+                            kept = text_vectors[self._kept(tokens[i])]
+                            self._check_finite(kept, texts[chunk[i]])
+                            shard.add(chunk[i], kept, tokens[i].truncated)
+                        shard.flush_if_full()
+                        bar.update(len(batch))
+        finally:
+            shard.flush()
+
+    def _kept(self, tokens: Tokens) -> NDArray[np.bool_]:
+        return ~tokens.special if self.special_tokens == "drop" else np.ones(len(tokens.ids), bool)
+
+    def _check_finite(self, vectors: NDArray[np.float16], text: str) -> None:
+        if not np.isfinite(vectors).all():
+            raise ValueError(
+                f"The encoder {self.model} gave infinite or undefined numbers in float16 at layer={self.layer} for the "
+                f"text {text!r:.60}. Choose another layer, or dtype='float32'."
+            )
+
+    def _warn_truncated(self, truncated: NDArray[np.bool_]) -> None:
+        if truncated.any():
+            warnings.warn(
+                f"{int(truncated.sum())} of {len(truncated)} texts are longer than max_length={self.max_length} tokens "
+                "(or than the model takes) and were truncated. Raise max_length, or split them.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    # ---------------------------------------------------------------- model and store
+
+    def _files(self) -> ModelFiles:
+        return find_model_files(os.fspath(self.model), self.revision)
+
+    def _config_value(self, files: ModelFiles, names: Sequence[str], attribute: str) -> int:
+        """A number of the model's config.json, read without transformers where its name is a known one."""
+        config = json.loads((files.folder / "config.json").read_text("utf-8"))
+        for name in names:
+            if isinstance(config.get(name), int):
+                return config[name]
+        return int(getattr(read_config(files.folder), attribute))
+
+    def _layer(self, files: ModelFiles) -> int:
+        depth = self._config_value(files, _DEPTH_NAMES, "num_hidden_layers")
+        if not isinstance(self.layer, Integral):
+            return round(self.layer * depth)
+        if not -depth - 1 <= self.layer <= depth:
+            raise ValueError(
+                f"The 'layer' parameter of TokenEncoder must be an int from {-depth - 1} to {depth} or a float from 0 to "
+                f"1, since {self.model} has {depth} layers. Got {self.layer} instead."
+            )
+        return int(self.layer) % (depth + 1)
+
+    def _device(self) -> torch.device:
+        try:
+            return pick_device(self.device)
+        except RuntimeError as error:
+            raise ValueError(
+                "The 'device' parameter of TokenEncoder must be 'auto' or a torch device such as 'cpu' or 'cuda:0'. "
+                f"Got {self.device!r} instead."
+            ) from error
+
+    def _transformer(self, files: ModelFiles) -> FrozenTransformer:
+        device = self._device()
+        return _shared_transformer(
+            files, self._layer(files), int(self.max_length), device, pick_dtype(self.dtype, device)
+        )
+
+    def _store(self, files: ModelFiles) -> TokenStore | None:
+        if self.cache_dir is None:
+            return None
+        folder = self.cache_dir
+        if folder == "auto":
+            folder = os.environ.get("SKSPACE_CACHE_DIR") or platformdirs.user_cache_dir("skspace", appauthor=False)
+        layer = self._layer(files)
+        namespace = {
+            "model": files.identity,
+            "layer": layer,
+            "max_length": int(self.max_length),
+            "special_tokens": self.special_tokens,
+            "computed": str(pick_dtype(self.dtype, self._device())).removeprefix("torch."),
+            "stored": "float16",
+        }
+        return _shared_store(os.fspath(folder), namespace, f"{Path(self.model).name}-layer{layer}")
+
+
+class _ShardInProgress:
+    """Vectors that are encoded and not yet written."""
+
+    def __init__(self, keys: NDArray[np.uint64], found: Lookup, store: TokenStore | None) -> None:
+        self.keys, self.found, self.store = keys, found, store
+        self._reset()
+
+    def _reset(self) -> None:
+        self.rows: list[int] = []
+        self.vectors: list[NDArray[np.float16]] = []
+        self.truncated: list[bool] = []
+        self.n_bytes, self.since = 0, time.monotonic()
+
+    def add(self, row: int, vectors: NDArray[np.float16], truncated: bool) -> None:
+        self.rows.append(row)
+        self.vectors.append(vectors)
+        self.truncated.append(truncated)
+        self.n_bytes += vectors.nbytes
+
+    def flush_if_full(self) -> None:
+        if self.n_bytes >= SHARD_BYTES or time.monotonic() - self.since > _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.rows:
+            return
+        rows = np.array(self.rows)
+        if self.store is None:
+            segment: Any = np.concatenate(self.vectors)
+            offsets = np.cumsum([0, *map(len, self.vectors)])
+        else:
+            segment, offsets = self.store.write(self.keys[rows], self.vectors, self.truncated)
+        self.found.add(segment, rows, offsets[:-1], np.diff(offsets), np.array(self.truncated))
+        self._reset()
+
+
+def _distinct(texts: list[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Distinct texts in order of their first appearance, and for each text the index of its own among them."""
+    index: dict[str, int] = {}
+    inverse = np.array([index.setdefault(text, len(index)) for text in texts])
+    return list(index), inverse
+
+
+def _batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices in batches of like length, longest first, so that padded they stay under `batch_tokens`."""
+    batch: list[int] = []
+    for i in np.argsort(lengths, kind="stable")[::-1].tolist():
+        if batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _mean_pool(rows: RaggedArray) -> NDArray[np.float32]:
+    """Mean vector of every text, (n_texts, n_features); 0 for a text without tokens."""
+    pooled = np.zeros((len(rows), rows.n_features), np.float32)
+    for begin in range(0, len(rows), 1024):
+        part = rows[begin : begin + 1024]
+        full = np.flatnonzero(part.lengths)
+        if len(full):
+            sums = np.add.reduceat(part.values.astype(np.float32), part.offsets[full], axis=0)
+            pooled[begin + full] = sums / part.lengths[full, None]
+    return pooled
+
+
+# One loaded model, and one view of a store, for all encoders of the process that agree on it: a grid search clones its
+# encoder for every candidate. The lock is also what keeps two threads from loading the same weights at once.
+_sharing = threading.RLock()
+_transformers: dict[Any, FrozenTransformer] = {}
+_stores: dict[Any, TokenStore] = {}
+_MAX_TRANSFORMERS = 2
+
+
+def _shared_transformer(
+    files: ModelFiles, layer: int, max_length: int, device: torch.device, dtype: torch.dtype
+) -> FrozenTransformer:
+    key = (files.folder, files.identity, layer, max_length, device, dtype)
+    with _sharing:
+        if key not in _transformers:
+            while len(_transformers) >= _MAX_TRANSFORMERS:
+                del _transformers[next(iter(_transformers))]
+            files.check()
+            _transformers[key] = FrozenTransformer(
+                files.folder, layer=layer, max_length=max_length, device=device, dtype=dtype
+            )
+        return _transformers[key]
+
+
+def _shared_store(folder: str, namespace: dict[str, Any], name: str) -> TokenStore:
+    store = TokenStore(folder, namespace, name)
+    with _sharing:
+        return _stores.setdefault(store.folder, store)

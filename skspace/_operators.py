@@ -1,0 +1,215 @@
+"""ConceptOperators: the equations of the Space Model (Tytarenko and Amin 2024, arXiv 2401.16638) as a torch module.
+
+Floor 0, torch only: this file can be copied out. Notation: a text has T tokens E (T, d); there are K classes, each with a
+space of m latent axes; M members are independent models side by side on the same tokens, averaged at the end.
+
+    context attribution   C_k = tanh(E W_k)                                   (T, m)
+    centroid              mu_k = sum_t alpha_t C_k[t]                         (m,)
+        pooling "mean"        alpha_t = 1 / T
+        pooling "attention"   alpha_t = softmax_t(E a_kj), one vector a a latent axis, so that alpha is (T, m)
+    logits  head "linear"     z = A [mu_1; ...; mu_K] + b                     (K,)
+            head "alignment"  z_k = s * mean_j mu_k[j], s > 0
+
+The attention, the averaging over members and the alignment head's factor are ours. All texts of a batch lie packed one
+after another, without padding, so that a text's result cannot depend on its company.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ConceptOperators", "Spaces", "segment_sum"]
+
+_ROWS = 512  # see matmul_rows
+_COLUMNS = 16
+
+
+class Spaces(NamedTuple):
+    """What ConceptOperators makes of a batch."""
+
+    logits: Tensor  # (n_texts, M, K)
+    centroids: Tensor  # (n_texts, M, K, m)
+    concepts: Tensor  # (n_tokens, M, K, m), the context attributions
+    attention: Tensor  # (n_tokens, M, K, m), alpha; (n_tokens, 1, 1, 1) with pooling "mean"
+    lengths: Tensor  # (n_texts,)
+
+
+class ConceptOperators(nn.Module):
+    """One concept operator per class, pooling over a text's tokens, and a head on the centroids.
+
+    Parameters
+    ----------
+    n_features : int
+        d, length of a token vector.
+    n_classes : int
+        K.
+    n_latent : int, default=16
+        m, latent axes of a space.
+    n_members : int, default=1
+        M, models that differ in their start only.
+    pooling : {"attention", "mean"}, default="attention"
+    head : {"linear", "alignment"}, default="linear"
+    scale : float, default=1.0
+        Root mean square of the training tokens; tokens are divided by it until `fold` takes it into the parameters.
+    generator : torch.Generator, default=None
+        Source of the start of W; None is torch's global one.
+    dtype : torch.dtype, default=torch.float32
+
+    Attributes
+    ----------
+    operators : Parameter of shape (M, K, d, m)
+        W.
+    queries : Parameter of shape (M, K, d, m)
+        The vectors a, start 0 (= the plain mean); only with pooling "attention".
+    coef : Parameter of shape (M, K, K * m)
+        A, starts zero-sum with the own space positive, which ties space k to class k; only with head "linear".
+    intercept : Parameter of shape (M, K)
+        b; only with head "linear".
+    log_slope : Parameter of shape (M,)
+        log s; only with head "alignment".
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_classes: int,
+        n_latent: int = 16,
+        *,
+        n_members: int = 1,
+        pooling: str = "attention",
+        head: str = "linear",
+        scale: float = 1.0,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.n_classes, self.n_latent, self.n_members = n_classes, n_latent, n_members
+        self.pooling, self.head, self.scale = pooling, head, float(scale)
+        shape = (n_members, n_classes, n_features, n_latent)
+        # Tokens of unit root mean square give projections of unit variance: tanh neither linear nor saturated.
+        start = torch.randn(shape, generator=generator, dtype=torch.float64) / math.sqrt(n_features)
+        self.operators = nn.Parameter(start.to(dtype))
+        if pooling == "attention":
+            self.queries = nn.Parameter(torch.zeros(shape, dtype=dtype))
+        if head == "linear":
+            self.coef = nn.Parameter(_own_space_first(n_classes, n_latent).to(dtype).repeat(n_members, 1, 1))
+            self.intercept = nn.Parameter(torch.zeros(n_members, n_classes, dtype=dtype))
+        else:
+            self.log_slope = nn.Parameter(torch.full((n_members,), math.log(4.0), dtype=dtype))
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Spaces:
+        """Logits, centroids and context attributions of a batch of texts.
+
+        Parameters
+        ----------
+        tokens : Tensor of shape (n_tokens, n_features)
+            Token vectors, text after text.
+        lengths : Tensor of int64 of shape (n_texts,)
+            Tokens of each text; their sum is n_tokens. A text without tokens has centroid 0 and logits b.
+
+        Returns
+        -------
+        Spaces
+        """
+        concepts = torch.tanh(self._project(tokens, self.operators))  # (n_tokens, M, K, m)
+        attention = self._attention(tokens, lengths)  # (n_tokens, M, K, m) or (n_tokens, 1, 1, 1)
+        centroids = segment_sum(attention * concepts, lengths)  # (n_texts, M, K, m)
+        return Spaces(self._logits(centroids), centroids, concepts, attention, lengths)
+
+    def _project(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        """tokens (n, d) times weight (M, K, d, m), as (n, M, K, m)."""
+        flat = (weight / self.scale).permute(2, 0, 1, 3).reshape(weight.shape[2], -1)  # (d, M * K * m)
+        product = tokens @ flat if self.training else matmul_rows(tokens, flat)
+        return product.reshape(len(tokens), self.n_members, self.n_classes, self.n_latent)
+
+    def _attention(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        if self.pooling == "mean":
+            return (1.0 / lengths.to(tokens.dtype)).repeat_interleave(lengths).reshape(-1, 1, 1, 1)
+        scores = self._project(tokens, self.queries)  # (n_tokens, M, K, m)
+        # The largest score of the text is subtracted: no overflow, and no effect on the softmax.
+        largest = torch.segment_reduce(scores.detach(), "max", lengths=lengths, axis=0, unsafe=True)
+        weights = torch.exp(scores - largest.repeat_interleave(lengths, dim=0))
+        return weights / segment_sum(weights, lengths).repeat_interleave(lengths, dim=0)
+
+    def _logits(self, centroids: Tensor) -> Tensor:
+        """Centroids (n_texts, M, K, m) to logits (n_texts, M, K)."""
+        if self.head == "alignment":
+            return centroids.mean(-1) * self.log_slope.exp()[:, None]
+        flat = centroids.flatten(2)  # (n_texts, M, K * m)
+        if self.training:
+            return torch.einsum("nmf,mkf->nmk", flat, self.coef) + self.intercept
+        members = [matmul_rows(flat[:, i], self.coef[i].T) for i in range(self.n_members)]
+        return torch.stack(members, 1) + self.intercept
+
+    @torch.no_grad()
+    def fold(self, *, center: bool) -> None:
+        """Rewrite the parameters, with the same result, so that they have one meaning.
+
+        The scale goes into W and a. With `center`, for classes that exclude each other, A and b are centred over the
+        classes, which no probability notices. The sign of every axis is chosen so that it speaks for its own class.
+        """
+        self.operators /= self.scale
+        if self.pooling == "attention":
+            self.queries /= self.scale
+        self.scale = 1.0
+        if self.head != "linear":
+            return
+        if center:
+            self.coef -= self.coef.mean(1, keepdim=True)
+            self.intercept -= self.intercept.mean(1, keepdim=True)
+        by_space = self.coef.unflatten(2, (self.n_classes, self.n_latent))  # (M, K, K, m), a view
+        own = torch.diagonal(by_space, dim1=1, dim2=2).transpose(1, 2)  # (M, K, m)
+        sign = torch.where(own < 0, -1.0, 1.0).to(own.dtype)
+        self.operators *= sign[:, :, None, :]
+        by_space *= sign[:, None]
+
+    @torch.no_grad()
+    def as_linear(self) -> tuple[Tensor, Tensor]:
+        """The head as plain sums over members, spaces and axes: logits = sum_M coef mu + intercept.
+
+        Returns
+        -------
+        coef : Tensor of shape (M, K, K * m)
+            The average over members is contained as a factor 1 / M.
+        intercept : Tensor of shape (K,)
+        """
+        if self.head == "linear":
+            return self.coef / self.n_members, self.intercept.mean(0)
+        own = torch.eye(self.n_classes, dtype=self.operators.dtype, device=self.operators.device)
+        block = own.repeat_interleave(self.n_latent, 1) / (self.n_latent * self.n_members)  # (K, K * m)
+        return self.log_slope.exp()[:, None, None] * block, torch.zeros_like(own[0])
+
+    def extra_repr(self) -> str:
+        M, K, d, m = self.operators.shape
+        return f"n_features={d}, n_classes={K}, n_latent={m}, n_members={M}, pooling={self.pooling}, head={self.head}"
+
+
+def _own_space_first(n_classes: int, n_latent: int) -> Tensor:
+    """Start of A, (K, K * m): +s on the own space, -s / (K - 1) on the others."""
+    s = 1.0 / math.sqrt(n_latent)
+    start = torch.full((n_classes, n_classes), -s / max(1, n_classes - 1), dtype=torch.float64)
+    start.fill_diagonal_(s)
+    return start.repeat_interleave(n_latent, dim=1)
+
+
+def segment_sum(values: Tensor, lengths: Tensor) -> Tensor:
+    """Sum over the tokens of every text: (n_tokens, ...) to (n_texts, ...)."""
+    texts = torch.arange(len(lengths), device=values.device).repeat_interleave(lengths)
+    return values.new_zeros((len(lengths), *values.shape[1:])).index_add(0, texts, values)
+
+
+def matmul_rows(rows: Tensor, weight: Tensor) -> Tensor:
+    """``rows @ weight``, in which a row's result does not depend on the other rows, to the last bit.
+
+    BLAS chooses its kernel, and with it the order of a sum, by the shape of the whole product. Blocks of one fixed shape
+    leave it no choice.
+    """
+    n, width = len(rows), weight.shape[1]
+    weight = nn.functional.pad(weight, (0, -width % _COLUMNS))
+    rows = nn.functional.pad(rows, (0, 0, 0, -n % _ROWS))
+    blocks: list[Any] = [block @ weight for block in rows.split(_ROWS)]
+    return torch.cat(blocks)[:n, :width] if blocks else rows @ weight[:, :width]

@@ -1,0 +1,242 @@
+"""One shard: an immutable safetensors file with the token vectors of some texts.
+
+Floor 0, numpy and safetensors' writer only. A shard holds values (n_tokens, d) F16, offsets (n + 1,) I64, keys (n, 16) U8
+and truncated (n,) U8. Its header carries two SHA-256 digests: one of keys, offsets, flags and namespace, checked when the
+shard is opened, one of the values, checked by whoever reads from it for the first time. Nothing in a file is trusted:
+whatever does not fit is `Damage`. Values are read by position rather than memory-mapped: a mapped file that somebody
+truncates kills the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+__all__ = ["Damage", "Keys", "Reader", "Shard", "write_beside", "write_shard"]
+
+VALUES_DTYPE = np.dtype("<f2")
+_MAX_HEADER_BYTES = 2**16
+
+Keys = NDArray[np.uint64]  # (n, 2): a 16-byte digest of a text a row
+
+
+def write_shard(
+    folder: Path, namespace: str, keys: Keys, values: NDArray[Any], offsets: NDArray[Any], truncated: NDArray[Any]
+) -> Shard:
+    """Write a shard into `folder`, under its own digest as name, and open it."""
+    tensors = {
+        "keys": keys.view(np.uint8).reshape(-1, 16),
+        "offsets": offsets.astype("<i8"),
+        "truncated": truncated.astype(np.uint8),
+        "values": values,
+    }
+    values_digest = hashlib.sha256(values).hexdigest()
+    index_digest = _index_digest(
+        namespace, tensors["keys"], tensors["offsets"], tensors["truncated"], values.shape, values_digest
+    )
+    path = folder / f"{index_digest}.safetensors"
+    write_beside(path, save(tensors, {"index": index_digest, "values": values_digest, "namespace": namespace}))
+    shard = Shard(path, namespace)
+    shard.verified = shard.open().identity
+    return shard
+
+
+class Damage(Exception):
+    """A shard is not what it says it is."""
+
+
+class Shard:
+    """The index of one shard file: which texts it holds and where their vectors begin."""
+
+    def __init__(self, path: Path, namespace: str) -> None:
+        self.path = path
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            header, data = _read_header(file, size)
+            tensors = {name: _read_tensor(file, header, name, data, size) for name in ("keys", "offsets", "truncated")}
+        metadata = header.get("__metadata__") or {}
+        self.n_tokens, self.n_features = _shape_of_values(header, data, size)
+        self.begin = data + header["values"]["data_offsets"][0]
+        self.nbytes = size
+        self.values_digest = metadata.get("values")
+        expected = _index_digest(
+            namespace, *tensors.values(), (self.n_tokens, self.n_features), str(self.values_digest)
+        )
+        if expected != metadata.get("index"):
+            raise Damage("its index does not match its checksum, or it belongs to another encoder")
+        self.keys: Keys = tensors["keys"].view("<u8").reshape(-1, 2)
+        self.offsets: NDArray[np.int64] = tensors["offsets"].astype(np.int64)
+        self.truncated = tensors["truncated"].astype(bool)
+        if len(self.offsets) != len(self.keys) + 1 or self.offsets[-1] != self.n_tokens:
+            raise Damage("its parts do not fit each other")
+        self._order = np.argsort(self.keys[:, 0], kind="stable")
+        self._sorted = self.keys[self._order, 0]
+        self.verified: tuple[int, ...] | None = None
+
+    def open(self) -> Reader:
+        """A reader of the values; the caller compares its identity with `verified`, or its digest, before trusting it."""
+        return Reader(self.path, self.begin, self.n_tokens, self.n_features)
+
+    def rows_of(self, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which of `keys` are here, and in which row. Sorted by the key's first half, compared in full."""
+        place = np.searchsorted(self._sorted, keys[:, 0])
+        which, rows = [], []
+        candidates = np.flatnonzero(place < len(self._sorted))
+        while len(candidates):
+            row = self._order[place[candidates]]
+            first = self.keys[row, 0] == keys[candidates, 0]
+            hit = first & (self.keys[row, 1] == keys[candidates, 1])
+            which.append(candidates[hit])
+            rows.append(row[hit])
+            candidates = candidates[first & ~hit]  # same first half, another text: look one further
+            place[candidates] += 1
+            candidates = candidates[place[candidates] < len(self._sorted)]
+        empty = np.empty(0, np.int64)
+        return np.concatenate([empty, *which]), np.concatenate([empty, *rows])
+
+
+class Reader:
+    """The values of one shard, read by position from a file that is held open."""
+
+    dtype = VALUES_DTYPE
+
+    def __init__(self, path: Path, begin: int, n_tokens: int, n_features: int) -> None:
+        self.path, self.begin, self.shape = path, begin, (n_tokens, n_features)
+        # O_BINARY only where it exists, that is on Windows.
+        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._close = weakref.finalize(self, os.close, self._file)
+        stat = os.fstat(self._file)
+        self.identity = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Reader, (self.path, self.begin, *self.shape)
+
+    def read_into(self, start: int, out: NDArray[Any]) -> None:
+        """Fill `out`, (n, d), with the token vectors start … start + n."""
+        if out.nbytes == 0:
+            return
+        view = memoryview(out).cast("B")
+        position = self.begin + start * self.shape[1] * VALUES_DTYPE.itemsize
+        while len(view):
+            n_read = _read_at(self._file, view, position)
+            if n_read == 0:
+                raise OSError(
+                    f"The cached embeddings in {self.path} were cut short while they were in use. Run again: what is "
+                    "missing is computed anew."
+                )
+            view, position = view[n_read:], position + n_read
+
+    def read_all(self) -> NDArray[Any]:
+        out = np.empty(self.shape, VALUES_DTYPE)
+        self.read_into(0, out)
+        return out
+
+    def digest(self) -> str:
+        """SHA-256 of the values, read in pieces so that memory stays bounded."""
+        digest = hashlib.sha256()
+        step = max(1, 2**22 // max(1, self.shape[1]))
+        for start in range(0, self.shape[0], step):
+            piece = np.empty((min(step, self.shape[0] - start), self.shape[1]), VALUES_DTYPE)
+            try:
+                self.read_into(start, piece)
+            except OSError as error:
+                raise Damage("it is cut short") from error
+            digest.update(piece)
+        return digest.hexdigest()
+
+
+def _read_at(file: int, view: memoryview, position: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(file, [view], position)
+    data = os.pread(file, len(view), position)
+    view[: len(data)] = data
+    return len(data)
+
+
+def _index_digest(
+    namespace: str,
+    keys: NDArray[Any],
+    offsets: NDArray[Any],
+    truncated: NDArray[Any],
+    shape: tuple[int, ...],
+    values_digest: str,
+) -> str:
+    digest = hashlib.sha256(json.dumps([namespace, list(shape), values_digest]).encode())
+    for part in (keys, offsets, truncated):
+        digest.update(np.ascontiguousarray(part))
+    return digest.hexdigest()
+
+
+def _read_header(file: Any, size: int) -> tuple[dict[str, Any], int]:
+    """The JSON header of a safetensors file and the position where its data begin. Nothing in it is trusted."""
+    n_header = int.from_bytes(file.read(8), "little")
+    if not 0 < n_header <= min(_MAX_HEADER_BYTES, size - 8):
+        raise Damage("it is no safetensors file")
+    try:
+        header = json.loads(file.read(n_header))
+    except (ValueError, RecursionError) as error:
+        raise Damage("its header is no JSON") from error
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__"), dict):
+        raise Damage("its header is incomplete")
+    return header, 8 + n_header
+
+
+_DTYPES = {"keys": ("U8", np.uint8), "offsets": ("I64", "<i8"), "truncated": ("U8", np.uint8), "values": ("F16", "<f2")}
+
+
+def _extent(header: dict[str, Any], name: str, data: int, size: int) -> tuple[tuple[int, ...], int, int]:
+    """Shape, begin and end (positions in the file) of a tensor, after checking that they fit each other and the file."""
+    entry = header.get(name)
+    try:
+        shape = tuple(entry["shape"])
+        begin, end = entry["data_offsets"]
+        numbers = (*shape, begin, end)
+        sound = entry["dtype"] == _DTYPES[name][0] and all(type(n) is int and n >= 0 for n in numbers)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Damage(f"its header says nothing usable of {name}") from error
+    n_bytes = np.dtype(_DTYPES[name][1]).itemsize
+    for n in shape if sound else ():
+        n_bytes *= n  # Python integers: a huge shape cannot overflow
+    if not sound or end - begin != n_bytes or data + end > size:
+        raise Damage(f"its {name} do not fit the file")
+    return shape, data + begin, data + end
+
+
+def _read_tensor(file: Any, header: dict[str, Any], name: str, data: int, size: int) -> NDArray[Any]:
+    shape, begin, end = _extent(header, name, data, size)
+    file.seek(begin)
+    content = file.read(end - begin)
+    if len(content) != end - begin:
+        raise Damage("it is cut short")
+    return np.frombuffer(content, _DTYPES[name][1]).reshape(shape)
+
+
+def _shape_of_values(header: dict[str, Any], data: int, size: int) -> tuple[int, int]:
+    shape, _, _ = _extent(header, "values", data, size)
+    if len(shape) != 2:
+        raise Damage("its values are not two-dimensional")
+    return shape[0], shape[1]
+
+
+def write_beside(path: Path, payload: bytes) -> None:
+    """Write a file so that nobody sees half of it. No fsync: a file that a power cut spoils fails its checksum."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        with open(temporary, "wb", opener=_private) as file:
+            file.write(payload)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,249 @@
+"""FrozenTransformer: a loaded tokenizer and encoder that turns batches of texts into vectors of one hidden layer.
+
+Floor 1; the only door to transformers, which is imported when a model is loaded and not before. Weights are read from
+safetensors, or as plain tensors with `weights_only`; code that comes with a model is never run. The module is always in
+eval mode and without gradients: that is what makes keeping its vectors valid.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+__all__ = ["FrozenTransformer", "Tokens", "pick_device", "pick_dtype", "read_config"]
+
+_PROBE = ["A short text.", "And another one, longer than the first."]
+
+
+class Tokens(NamedTuple):
+    """One tokenised text.
+
+    Attributes
+    ----------
+    ids : list of int
+        Special tokens included.
+    types : list of int or None
+        Token types, where the model has them.
+    special : ndarray of bool of shape (n_tokens,)
+    spans : list of (int, int)
+        Characters of the text, [begin, end); (0, 0) for special tokens.
+    truncated : bool
+    """
+
+    ids: list[int]
+    types: list[int] | None
+    special: NDArray[np.bool_]
+    spans: list[tuple[int, int]]
+    truncated: bool
+
+
+def pick_device(device: str) -> torch.device:
+    """Resolve ``"auto"``: CUDA where there is one, else the processor."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Resolve ``"auto"``: bfloat16 where the hardware multiplies it faster than float32, else float32.
+
+    The answer comes from what the hardware says it can do rather than from a stopwatch, because it is part of the
+    store's key: two processes on one machine must not disagree.
+    """
+    if dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        # Without one of these instruction sets bfloat16 is emulated and slower.
+        fast = torch.backends.mkldnn.is_available() and (
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
+def read_config(folder: Path) -> Any:
+    """The model's configuration with transformers' own names."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+
+
+class FrozenTransformer:
+    """A frozen encoder, cut off above one hidden layer.
+
+    Parameters
+    ----------
+    folder : Path
+        Configuration, tokenizer and weights.
+    layer : int
+        0 for the token embeddings, ``n_layers`` for the model's output.
+    max_length : int
+        Tokens a text, special tokens included; less where the model takes less.
+    device : torch.device
+    dtype : torch.dtype
+    """
+
+    def __init__(
+        self, folder: Path, *, layer: int, max_length: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        with _quiet_transformers():
+            from transformers import AutoModel, AutoTokenizer
+
+            try:
+                self.tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+                model = AutoModel.from_pretrained(folder, dtype=dtype, trust_remote_code=False, weights_only=True)
+            except (ValueError, OSError, KeyError, ImportError) as error:
+                raise OSError(
+                    f"The model in {folder} could not be loaded: {str(error).strip()} (skspace needs an encoder that "
+                    "transformers.AutoModel and AutoTokenizer load without code of the model's own.)"
+                ) from error
+        if not self.tokenizer.is_fast:
+            raise OSError(
+                f"The tokenizer in {folder} ({type(self.tokenizer).__name__}) has no fast version, which skspace needs "
+                "to tell where a token stands in its text. Expected a tokenizer.json; write one with "
+                "AutoTokenizer.from_pretrained(...).save_pretrained(folder)."
+            )
+        self.model = model.get_encoder() if model.config.is_encoder_decoder else model
+        self.model.eval().requires_grad_(False).to(device)
+        self.device, self.dtype, self.layer = device, dtype, layer
+        self.n_features = int(self.model.get_input_embeddings().weight.shape[1])
+        self.max_length = min(max_length, self.tokenizer.model_max_length, self._n_positions())
+        self._inputs = [n for n in ("token_type_ids",) if n in self.tokenizer.model_input_names]
+        self._take = self._cut_above(layer)
+
+    # ---------------------------------------------------------------- text to tokens
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenise without padding, cut at `max_length`."""
+        encoded = self.tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=self.max_length,
+            return_token_type_ids=bool(self._inputs),
+            return_attention_mask=False,
+            return_special_tokens_mask=True,
+            return_offsets_mapping=True,
+        )
+        return [
+            Tokens(
+                ids,
+                encoded["token_type_ids"][i] if self._inputs else None,
+                np.array(encoded["special_tokens_mask"][i], bool),
+                encoded["offset_mapping"][i],
+                bool(encoded.encodings[i].overflowing),
+            )
+            for i, ids in enumerate(encoded["input_ids"])
+        ]
+
+    def token_strings(self, tokens: Tokens) -> list[str]:
+        """The tokenizer's names of a text's tokens."""
+        return self.tokenizer.convert_ids_to_tokens(tokens.ids)
+
+    # ---------------------------------------------------------------- tokens to vectors
+
+    def forward(self, batch: Sequence[Tokens]) -> list[NDArray[np.float16]]:
+        """Vectors of the wanted layer, (n_tokens of the text, n_features) for each text, padding left out."""
+        inputs = self._pad(batch)
+        with torch.inference_mode():
+            hidden = self._take(inputs)  # (n_texts, n_padded, d)
+        # By the mask, not by counting from the left: XLNet pads on that side.
+        packed = hidden[inputs["attention_mask"].bool()].to(torch.float16).cpu().numpy()  # (n_tokens, d)
+        return np.split(packed, np.cumsum([len(tokens.ids) for tokens in batch])[:-1])
+
+    def _pad(self, batch: Sequence[Tokens]) -> dict[str, torch.Tensor]:
+        width = max(len(tokens.ids) for tokens in batch)
+        left = self.tokenizer.padding_side == "left"
+        shape = (len(batch), max(width, 1))
+        ids = np.full(shape, self.tokenizer.pad_token_id or 0)
+        types = np.full(shape, self.tokenizer.pad_token_type_id or 0)
+        mask = np.zeros(shape, np.int64)
+        for row, tokens in enumerate(batch):
+            n = len(tokens.ids)
+            where = slice(shape[1] - n, None) if left else slice(n)
+            ids[row, where], mask[row, where] = tokens.ids, 1
+            if tokens.types is not None:
+                types[row, where] = tokens.types
+        arrays = {"input_ids": ids, "attention_mask": mask} | {name: types for name in self._inputs}
+        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+
+    # ---------------------------------------------------------------- leaving out the layers above
+
+    def _cut_above(self, layer: int) -> Any:
+        """Drop the layers above `layer`, as far as the vectors of a probe stay what the whole model makes of it.
+
+        Some architectures put a normalisation behind their last layer, so that what comes out of a model cut at `layer`
+        is not its hidden state of that number; those keep one layer more. Where no stack of layers is found, or
+        cutting changes the probe, the whole model runs.
+        """
+        depth = self.model.config.get_text_config().num_hidden_layers
+        inputs = self._pad(self.tokenize(_PROBE))
+        with torch.inference_mode():
+            states = self.model(**inputs, output_hidden_states=True)
+            wanted = states.last_hidden_state if layer == depth else states.hidden_states[layer]
+            if layer == depth:
+                return self._last
+            stacks = [m for m in self.model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+            if len(stacks) == 1:
+                (stack,) = stacks
+                layers = list(stack)
+                for n_kept, take in ((layer, self._last), (layer + 1, self._hidden)):
+                    del stack[:]
+                    stack.extend(layers[:n_kept])
+                    if self._same(take, inputs, wanted):
+                        return take
+                del stack[:]
+                stack.extend(layers)
+        return self._hidden
+
+    def _same(self, take: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> bool:
+        try:
+            return bool(torch.equal(take(inputs), wanted))
+        except (IndexError, ValueError, TypeError, AttributeError, RuntimeError):
+            # An architecture that counts its layers elsewhere cannot be cut this way.
+            return False
+
+    def _last(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.model(**inputs).last_hidden_state
+
+    def _hidden(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.model(**inputs, output_hidden_states=True).hidden_states[self.layer]
+
+    def _n_positions(self) -> int:
+        """Longest text that the position embeddings carry."""
+        for name, module in self.model.named_modules():
+            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+                # RoBERTa counts positions from the padding index + 1.
+                return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+
+
+@contextmanager
+def _quiet_transformers() -> Any:
+    """Load without progress bars and notes on unused weights (a model's pooler, say), which mean nothing here."""
+    # Kept from starting its own check for a newer conversion at the hub while a model is loaded from a folder.
+    before = os.environ.get("DISABLE_SAFETENSORS_CONVERSION")
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+        if before is None:
+            del os.environ["DISABLE_SAFETENSORS_CONVERSION"]
+        else:
+            os.environ["DISABLE_SAFETENSORS_CONVERSION"] = before

@@ -1,0 +1,156 @@
+"""ConceptOperators against the equations of its header, written out token by token in numpy."""
+
+import numpy as np
+import pytest
+import torch
+
+from skspace import ConceptOperators
+from skspace._operators import matmul_rows, segment_sum
+
+D, K, M_LATENT, MEMBERS = 12, 3, 4, 2
+LENGTHS = torch.tensor([3, 1, 0, 7, 2])
+
+
+@pytest.fixture(params=[("attention", "linear"), ("mean", "linear"), ("attention", "alignment"), ("mean", "alignment")])
+def operators(request):
+    pooling, head = request.param
+    generator = torch.Generator().manual_seed(0)
+    module = ConceptOperators(
+        D, K, M_LATENT, n_members=MEMBERS, pooling=pooling, head=head, scale=1.7, generator=generator, dtype=torch.float64
+    )
+    with torch.no_grad():  # away from the start, where attention is the mean and A has a pattern
+        for parameter in module.parameters():
+            parameter += torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    return module.eval()
+
+
+@pytest.fixture
+def tokens():
+    return torch.randn(int(LENGTHS.sum()), D, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def by_hand(module, E):
+    """Logits of one text (T, d), one member after another."""
+    logits = []
+    for i in range(MEMBERS):
+        W = module.operators[i].detach().numpy() / module.scale  # (K, d, m)
+        C = np.stack([np.tanh(E @ W[k]) for k in range(K)], 1)  # (T, K, m)
+        alpha = np.full(C.shape, 1 / max(1, len(E)))
+        if module.pooling == "attention":
+            a = module.queries[i].detach().numpy() / module.scale
+            scores = np.exp(np.stack([E @ a[k] for k in range(K)], 1))
+            alpha = scores / scores.sum(0)
+        mu = (alpha * C).sum(0)  # (K, m)
+        if module.head == "linear":
+            logits.append(module.coef[i].detach().numpy() @ mu.ravel() + module.intercept[i].detach().numpy())
+        else:
+            logits.append(np.exp(module.log_slope[i].item()) * mu.mean(1))
+    return np.stack(logits)
+
+
+def test_forward_is_the_equations(operators, tokens):
+    spaces = operators(tokens, LENGTHS)
+    for i, E in enumerate(np.split(tokens.numpy(), np.cumsum(LENGTHS.numpy())[:-1])):
+        np.testing.assert_allclose(spaces.logits[i].detach(), by_hand(operators, E), atol=1e-12)
+
+
+def test_training_and_eval_agree(operators, tokens):
+    evaluated = operators(tokens, LENGTHS).logits
+    torch.testing.assert_close(operators.train()(tokens, LENGTHS).logits, evaluated)
+
+
+def test_logits_are_sums_over_tokens(operators, tokens):
+    spaces = operators(tokens, LENGTHS)
+    coef, intercept = operators.as_linear()
+    terms = (spaces.attention * spaces.concepts).flatten(1) @ coef.permute(0, 2, 1).flatten(0, 1)  # (n_tokens, K)
+    logits = segment_sum(terms, LENGTHS) + intercept
+    torch.testing.assert_close(logits, spaces.logits.mean(1), atol=1e-12, rtol=0)
+
+
+def test_attention_sums_to_one(operators, tokens):
+    attention = operators(tokens, LENGTHS).attention
+    sums = segment_sum(attention, LENGTHS)
+    torch.testing.assert_close(sums[LENGTHS > 0], torch.ones_like(sums[LENGTHS > 0]))
+
+
+def test_one_token_has_weight_one(operators, tokens):
+    spaces = operators(tokens[3:4], torch.tensor([1]))
+    torch.testing.assert_close(spaces.centroids[0], spaces.concepts[0])
+
+
+def test_no_token_gives_centroid_zero_and_logits_b(operators):
+    spaces = operators(torch.empty(0, D, dtype=torch.float64), torch.tensor([0, 0]))
+    assert (spaces.centroids == 0).all()
+    expected = operators.intercept if operators.head == "linear" else torch.zeros(MEMBERS, K, dtype=torch.float64)
+    torch.testing.assert_close(spaces.logits[1], expected)
+
+
+def test_padding_enters_nothing_a_text_is_independent_of_its_company(operators, tokens):
+    """Defect of the original: padding enters the mean, so a prediction depends on its batch."""
+    whole = operators(tokens, LENGTHS).logits
+    for i, E in enumerate(tokens.split(LENGTHS.tolist())):
+        torch.testing.assert_close(operators(E, LENGTHS[i : i + 1]).logits[0], whole[i], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("width", [1, 6, 96, 200])
+def test_a_row_has_the_same_bits_in_any_company(width):
+    generator = torch.Generator().manual_seed(0)
+    rows, weight = torch.randn(3000, 384, generator=generator), torch.randn(384, width, generator=generator)
+    alone = torch.cat([matmul_rows(rows[i : i + 1], weight) for i in range(40)])
+    assert torch.equal(matmul_rows(rows, weight)[:40], alone)
+    assert torch.equal(matmul_rows(rows[7:1200], weight), matmul_rows(rows, weight)[7:1200])
+
+
+def test_attention_starts_as_the_plain_mean():
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    attention = ConceptOperators(D, K, M_LATENT, generator=generators[0])
+    mean = ConceptOperators(D, K, M_LATENT, pooling="mean", generator=generators[1])
+    tokens = torch.randn(5, D, generator=generators[0])
+    torch.testing.assert_close(
+        attention(tokens, torch.tensor([2, 3])).logits, mean(tokens, torch.tensor([2, 3])).logits
+    )
+
+
+def test_head_starts_zero_sum_with_the_own_space_first():
+    coef = ConceptOperators(D, K, M_LATENT).coef[0].detach().unflatten(1, (K, M_LATENT))  # (K, K, m)
+    own = torch.diagonal(coef, dim1=0, dim2=1)
+    assert (own > 0).all()
+    torch.testing.assert_close(coef.sum(0), torch.zeros(K, M_LATENT))
+    torch.testing.assert_close(coef[0, 1], -coef[0, 0] / (K - 1))
+
+
+@pytest.mark.parametrize(("d", "m", "K", "expected"), [(768, 3, 2, 4622), (768, 3, 3, 6942), (768, 128, 2, 197122)])
+def test_number_of_parameters_is_the_papers(d, m, K, expected):
+    module = ConceptOperators(d, K, m, pooling="mean")
+    assert sum(p.numel() for p in module.parameters()) == expected
+
+
+def test_fold_changes_no_probability_and_gives_one_meaning(operators, tokens):
+    before = operators(tokens, LENGTHS).logits.softmax(-1)
+    operators.fold(center=True)
+    torch.testing.assert_close(operators(tokens, LENGTHS).logits.softmax(-1), before)
+    assert operators.scale == 1.0
+    if operators.head == "linear":
+        coef = operators.coef.unflatten(2, (K, M_LATENT))
+        assert (torch.diagonal(coef, dim1=1, dim2=2) >= 0).all()
+        torch.testing.assert_close(operators.coef.sum(1), torch.zeros_like(operators.coef.sum(1)))
+        torch.testing.assert_close(operators.intercept.sum(1), torch.zeros_like(operators.intercept.sum(1)))
+
+
+def test_fold_without_centring_keeps_the_logits(operators, tokens):
+    before = operators(tokens, LENGTHS).logits
+    operators.fold(center=False)
+    torch.testing.assert_close(operators(tokens, LENGTHS).logits, before)
+
+
+def test_large_scores_do_not_overflow():
+    module = ConceptOperators(D, K, M_LATENT)
+    with torch.no_grad():
+        module.queries += 1e6
+    assert torch.isfinite(module(torch.randn(4, D), torch.tensor([3, 1])).logits).all()
+
+
+def test_start_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+    ConceptOperators(D, K, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,36 @@
+"""scikit-learn's own check suite over vectors, without an expected failure.
+
+On texts the official suite would run a single check and prove nothing (input tags): test_texts_like_sklearn.py has a suite
+of our own for them.
+"""
+
+import pytest
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from skspace import SpaceClassifier
+
+
+def checks():
+    return list(estimator_checks_generator(SpaceClassifier(encoder="precomputed"), legacy=True))
+
+
+def test_number_of_official_checks():
+    """So that the suite cannot pass by being empty."""
+    assert len(checks()) >= 70
+
+
+@pytest.mark.filterwarnings("default")  # the checks provoke warnings on purpose
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    [pytest.param(*pair, id=f"{number}-{pair[1].func.__name__}") for number, pair in enumerate(checks())],
+)
+def test_official_check(estimator, check):
+    check(estimator)
+
+
+def test_tags_depend_on_the_encoder():
+    vectors = SpaceClassifier(encoder="precomputed").__sklearn_tags__().input_tags
+    texts = SpaceClassifier().__sklearn_tags__().input_tags
+    assert (vectors.two_d_array, vectors.string, vectors.one_d_array) == (True, False, False)
+    assert (texts.two_d_array, texts.string, texts.one_d_array) == (False, True, True)
+    assert SpaceClassifier().__sklearn_tags__().classifier_tags.multi_label

@@ -1,0 +1,125 @@
+"""The floors and doors of the house: what a module may import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import skspace
+
+PACKAGE = Path(skspace.__file__).parent
+FLOORS = {
+    "_ragged": 0,
+    "_texts": 0,
+    "_labels": 0,
+    "_model_files": 0,
+    "_shard": 0,
+    "_operators": 0,
+    "datasets": 0,
+    "_store": 1,
+    "_transformer": 1,
+    "_batches": 1,
+    "_losses": 1,
+    "_encoder": 2,
+    "_net": 2,
+    "_classifier": 3,
+    "inspection": 3,
+}
+DOORS = {
+    "transformers": {"_transformer"},
+    "huggingface_hub": {"_model_files"},
+    "skorch": {"_net"},
+    "matplotlib": {"inspection"},
+    "pandas": {"datasets"},
+    "safetensors": {"_shard"},
+    "filelock": {"_store"},
+    "torch": {"_operators", "_losses", "_batches", "_transformer", "_encoder", "_net", "_classifier"},
+}
+
+
+def files():
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Modules that a file imports anywhere, function bodies included; relative ones are refused."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+def test_every_room_has_a_floor():
+    assert {room(path) for path in files()} == FLOORS.keys()
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_only(path):
+    here = room(path)
+    for name in imports(path):
+        if name.startswith("skspace"):
+            there = name.split(".")[1] if "." in name else None
+            assert there is not None, f"{path} imports the package's own front"
+            assert there == here or FLOORS[there] < FLOORS[here], f"{here} (floor {FLOORS[here]}) imports {there}"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_doors(path):
+    for name in imports(path):
+        library = name.split(".")[0]
+        if library in DOORS:
+            assert room(path) in DOORS[library], f"{path} imports {library}; the door is {DOORS[library]}"
+
+
+def test_no_room_for_odds_and_ends():
+    names = {path.stem for path in files()}
+    assert not names & {"utils", "_utils", "config", "_config", "exceptions", "_exceptions", "helpers", "common"}
+
+
+def test_files_stay_short():
+    # skspace/_classifier.py is half parameters and their documentation.
+    long = {path.name: n for path in files() if (n := len(path.read_text("utf-8").splitlines())) > 400}
+    assert long.keys() <= {"_classifier.py", "_encoder.py"}, long
+
+
+def test_exported_names():
+    assert set(skspace.__all__) == {
+        "ConceptOperators",
+        "RaggedArray",
+        "SpaceClassifier",
+        "TokenEncoder",
+        "TokenStore",
+        "__version__",
+    }
+    for name in skspace.__all__:
+        assert getattr(skspace, name) is not None
+    assert set(dir(skspace)) == set(skspace.__all__)
+    with pytest.raises(AttributeError, match="module 'skspace' has no attribute 'nothing'"):
+        _ = skspace.nothing
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_import_is_light():
+    heavy = ("torch", "transformers", "skorch", "matplotlib", "sklearn", "huggingface_hub", "pandas")
+    loaded = run(f"import sys, skspace; print(*[name for name in {heavy} if name in sys.modules])")
+    assert loaded == []
+
+
+def test_classifier_imports_no_transformers_and_no_matplotlib():
+    heavy = ("transformers", "matplotlib", "sentence_transformers", "tokenizers")
+    loaded = run(
+        "import sys; from skspace import SpaceClassifier, TokenEncoder; SpaceClassifier(TokenEncoder()); "
+        f"print(*[name for name in {heavy} if name in sys.modules])"
+    )
+    assert loaded == []
