@@ -1,7 +1,8 @@
 """Ragged token vectors to batches of texts on a device.
 
-Floor 1: numpy's side is a RaggedArray, torch's side packed tensors. Shuffling draws from a generator of the caller, never
-from torch's global one. Batches are of nearly equal size: a last batch of three texts would weigh as much as a full one.
+Floor 1: numpy's side is a RaggedArray, torch's side packed tensors. Shuffling draws from a generator of the caller,
+never from torch's global one. Batches are of nearly equal size: a last batch of three texts would weigh as much as a
+full one.
 """
 
 from __future__ import annotations
@@ -92,10 +93,13 @@ class BatchIterator:
         order = torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
         for indices in order.tensor_split(len(self)):
             batch = _batch(self.dataset.rows[indices.numpy()], self.dtype, self.device)
-            yield batch, {
-                "targets": self.dataset.targets[indices].to(self.device),
-                "weights": self.dataset.weights[indices].to(self.device),
-            }
+            yield (
+                batch,
+                {
+                    "targets": self.dataset.targets[indices].to(self.device),
+                    "weights": self.dataset.weights[indices].to(self.device),
+                },
+            )
 
 
 def token_batches(

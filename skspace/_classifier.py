@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,11 +41,11 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     encoder : None, str, TokenEncoder or "precomputed", default=None
-        None is ``TokenEncoder()``, a str a model folder or hub id for it. With "precomputed", X holds vectors instead of
-        texts: a `RaggedArray`, or a 2-D array in which each row is a text of one token.
+        None is ``TokenEncoder()``, a str a model folder or hub id for it. With "precomputed", X holds vectors instead
+        of texts: a `RaggedArray`, or a 2-D array in which each row is a text of one token.
     n_latent : int or "auto", default="auto"
-        Latent axes of a class's space (the paper's m). "auto" is 16 for up to six classes and fewer for more, down to 2:
-        with many classes each needs few axes, and the work grows with their product.
+        Latent axes of a class's space (the paper's m). "auto" is 16 for up to six classes and fewer for more, down to
+        2: with many classes each needs few axes, and the work grows with their product.
     n_members : int, default=4
         Models that differ in their start only, trained side by side on the same batches; their logits are averaged.
     pooling : {"attention", "mean"}, default="attention"
@@ -77,13 +77,13 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     callbacks : list of skorch callbacks, default=None
         Copied for each fit.
     device : str, default="auto"
-        Where the operators are trained: "auto" (CUDA if present, else the processor) or a torch device. The encoder has a
-        parameter of its own.
+        Where the operators are trained: "auto" (CUDA if present, else the processor) or a torch device. The encoder
+        has a parameter of its own.
     verbose : int, default=0
         1 prints a table of the epochs.
     random_state : int, RandomState instance or None, default=None
-        Start, order of batches and validation split. An int gives the same model for any ``n_jobs`` and leaves the global
-        random states alone.
+        Start, order of batches and validation split. An int gives the same model for any ``n_jobs`` and leaves the
+        global random states alone.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     delivery
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "encoder": [str, TokenEncoder, None],
         "n_latent": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "n_members": [Interval(Integral, 1, None, closed="left")],
@@ -226,7 +226,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         After Ctrl-C the estimator is as before the call, and what was encoded until then stays in the cache.
         """
         device = self._device()
-        X = self._check_X(X, reset=True)
+        X = self._check_input(X, reset=True)
         y = check_labels(y, n_rows=len(X), estimator=type(self).__name__)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
@@ -240,7 +240,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             training, held_out = _split(_groups(X), targets, self.validation_fraction, random_state)
 
         encoder = self._new_encoder()
-        rows = X if encoder is None else encoder.transform(X)
+        rows: RaggedArray = X if encoder is None else encoder.transform(X)
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         net = train(
             _labelled(rows, targets, weights, training, dtype),
@@ -276,8 +276,8 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if self.class_weight is not None:
             if y.ndim == 2:
                 raise ValueError(
-                    "The 'class_weight' parameter of SpaceClassifier must be None where a text can have several labels. "
-                    f"Got {self.class_weight!r} instead; use sample_weight."
+                    "The 'class_weight' parameter of SpaceClassifier must be None where a text can have several "
+                    f"labels. Got {self.class_weight!r} instead; use sample_weight."
                 )
             by_class = compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=sample_weight)
             weights = weights * by_class[np.searchsorted(classes, y)]
@@ -335,8 +335,8 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _batches(self, X: Any) -> Iterator[tuple[NDArray[np.int64], Spaces]]:
         check_is_fitted(self)
-        X = self._check_X(X, reset=False)
-        rows = X if self.encoder_ is None else self.encoder_.transform(X)
+        X = self._check_input(X, reset=False)
+        rows: RaggedArray = X if self.encoder_ is None else self.encoder_.transform(X)
         if rows.n_features != self._n_features:
             raise ValueError(
                 f"X has token vectors of {rows.n_features} features, but {type(self).__name__} was fitted on "
@@ -373,7 +373,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     # ---------------------------------------------------------------- input
 
-    def _check_X(self, X: Any, *, reset: bool) -> Any:
+    def _check_input(self, X: Any, *, reset: bool) -> Any:
         """Texts as a list of str; vectors as a RaggedArray."""
         if not self._is_precomputed():
             return check_texts(X)
@@ -448,7 +448,7 @@ def _labelled(
 
 def _groups(X: Any) -> NDArray[np.int64]:
     """A number for every text, equal for equal texts or vectors."""
-    keys = (hashlib.sha256(row).digest() for row in X) if isinstance(X, RaggedArray) else X
+    keys = (hashlib.sha256(row.tobytes()).digest() for row in X) if isinstance(X, RaggedArray) else X
     index: dict[Any, int] = {}
     return np.array([index.setdefault(key, len(index)) for key in keys])
 

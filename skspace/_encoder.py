@@ -1,7 +1,8 @@
 """TokenEncoder: texts to token embeddings, each text once in its life.
 
-Floor 2: texts → keys → TokenStore; what is not in the store is tokenised, sorted by length, encoded under a token budget and
-written shard by shard. The model loads at the first text that is not in the store. Knows no operators and no labels.
+Floor 2: texts → keys → TokenStore; what is not in the store is tokenised, sorted by length, encoded under a token
+budget and written shard by shard. The model loads at the first text that is not in the store. Knows no operators and
+no labels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import platformdirs
@@ -47,8 +48,8 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     model : str, default="sentence-transformers/all-MiniLM-L6-v2"
-        Folder (config.json, tokenizer, model.safetensors) or hub id of an encoder that ``transformers.AutoModel`` loads.
-        A copy on this machine is used without asking the network; the default model also comes with the extra
+        Folder (config.json, tokenizer, model.safetensors) or hub id of an encoder that ``transformers.AutoModel``
+        loads. A copy on this machine is used without asking the network; the default model also comes with the extra
         ``skspace[minilm]``.
     layer : int or float, default=0.67
         Hidden layer whose vectors are taken; the layers above it are not computed. An int counts as in
@@ -87,7 +88,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     <RaggedArray: 2 texts, 6 tokens, 384 features, float16>
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "model": [str, os.PathLike],
         "layer": [Interval(Integral, None, None, closed="neither"), Interval(Real, 0, 1, closed="both")],
         "max_length": [Interval(Integral, 3, None, closed="left")],
@@ -133,7 +134,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         check_texts(X)
         return self
 
-    def transform(self, X: Any) -> RaggedArray | NDArray[np.float32]:
+    def transform(self, X: Any) -> Any:
         """Token embeddings of texts.
 
         Parameters
@@ -300,8 +301,8 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
             return round(self.layer * depth)
         if not -depth - 1 <= self.layer <= depth:
             raise ValueError(
-                f"The 'layer' parameter of TokenEncoder must be an int from {-depth - 1} to {depth} or a float from 0 to "
-                f"1, since {self.model} has {depth} layers. Got {self.layer} instead."
+                f"The 'layer' parameter of TokenEncoder must be an int from {-depth - 1} to {depth} or a float "
+                f"from 0 to 1, since {self.model} has {depth} layers. Got {self.layer} instead."
             )
         return int(self.layer) % (depth + 1)
 

@@ -89,7 +89,9 @@ def _one_kind(labels: NDArray[Any]) -> NDArray[Any]:
         if len(kinds) > 1:
             first = {_kind(label): row for row, label in reversed(list(enumerate(labels)))}
             rows = ", ".join(f"{kind} in row {row}" for kind, row in sorted(first.items(), key=lambda item: item[1]))
-            raise ValueError(f"Labels must be all str, all int or all bool. Got {rows} instead; convert them to one type.")
+            raise ValueError(
+                f"Labels must be all str, all int or all bool. Got {rows} instead; convert them to one type."
+            )
         if kinds <= {"bool", "int", "float"}:
             labels = labels.astype(kinds.pop()) if kinds else labels
         elif kinds != {"str"}:
@@ -97,8 +99,8 @@ def _one_kind(labels: NDArray[Any]) -> NDArray[Any]:
                 f"Unknown label type: labels must be str, int or bool. Got {kinds.pop()} in row 0 instead."
             )
     elif labels.dtype.kind == "f":
-        for row in np.flatnonzero(~np.isfinite(labels)):
-            _refuse_missing(float(labels[row]), int(row))
+        for place in np.flatnonzero(~np.isfinite(labels)):
+            _refuse_missing(float(labels[place]), int(place))
     check_classification_targets(labels)
     return labels
 
@@ -129,6 +131,7 @@ def _indicator_matrix(labels: NDArray[Any]) -> NDArray[np.int64]:
     if not np.isin(numbers, (0, 1)).all():
         raise ValueError(
             f"A y of two dimensions must be a matrix of zeros and ones, one column a class. Got shape {labels.shape} "
-            "with other values instead. Use MultiLabelBinarizer for lists of labels, or one column for one label a text."
+            "with other values instead. Use MultiLabelBinarizer for lists of labels, or one column for one "
+            "label a text."
         )
     return numbers.astype(np.int64)

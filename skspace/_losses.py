@@ -1,8 +1,9 @@
 """The losses of the Space Model beside cross-entropy (arXiv 2401.16638), as pure functions.
 
-Floor 1, torch and `_operators.segment_sum` only: copy the two files out together. Concepts are the context attributions
-C (n_tokens, K, m), texts packed one after another; what a batch is padded with never gets here. A text counts once, however
-long it is; the mean over classes is taken over each side, so that many classes do not drown the own one.
+Floor 1, torch and `_operators.segment_sum` only: copy the two files out together. Concepts are the context
+attributions C (n_tokens, K, m), texts packed one after another; what a batch is padded with never gets here. A text
+counts once, however long it is; the mean over classes is taken over each side, so that many classes do not drown the
+own one.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ def inter_space_loss(
 ) -> Tensor:
     """Push the own spaces of a text to +1 and the others to -1.
 
-    ``½ mean(1 - C_k | k is the text's class) + ½ mean(1 + C_k | k is another class)``: per text the mean over its tokens,
-    latent axes and classes, then the weighted mean over texts. It pulls tokens towards ±1 while `intra_space_loss` wants
-    them spread: with both, apply this one to centroids.
+    ``½ mean(1 - C_k | k is the text's class) + ½ mean(1 + C_k | k is another class)``: per text the mean over its
+    tokens, latent axes and classes, then the weighted mean over texts. It pulls tokens towards ±1 while
+    `intra_space_loss` wants them spread: with both, apply this one to centroids.
 
     Parameters
     ----------
@@ -75,7 +76,8 @@ def intra_space_loss(
 ) -> Tensor:
     """Keep a text's tokens apart in every space: ``1 / (Var_t C_k[t, j] + eps)``.
 
-    The variance is the unbiased one over the text's own tokens. Texts of fewer than two tokens have none and are left out.
+    The variance is the unbiased one over the text's own tokens. Texts of fewer than two tokens have none and are left
+    out.
 
     Parameters
     ----------
@@ -93,7 +95,9 @@ def intra_space_loss(
         0 where no text has two tokens.
     """
     if reduction not in {"mean", "sum"}:
-        raise ValueError(f"The 'reduction' parameter of intra_space_loss must be 'mean' or 'sum'. Got {reduction!r} instead.")
+        raise ValueError(
+            f"The 'reduction' parameter of intra_space_loss must be 'mean' or 'sum'. Got {reduction!r} instead."
+        )
     concepts = _at_least_float32(concepts)
     mean = segment_sum(concepts, lengths) / lengths.clamp(min=1)[:, None, None]  # (n_texts, K, m)
     deviation = (concepts - mean.repeat_interleave(lengths, dim=0)).square()

@@ -148,7 +148,7 @@ def _from_package(tried: list[str]) -> ModelFiles | None:
 
 def _from_hub(model: str, revision: str | None, tried: list[str]) -> ModelFiles:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         for weights in _WEIGHTS:

@@ -1,8 +1,8 @@
 """The training loop: a skorch net around ConceptOperators; only door to skorch.
 
-Floor 2; knows neither encoders, nor stores, nor labels as users write them. Everything random draws from generators made
-from one seed. Members train side by side on the same batches, each on a loss of its own; Adam's steps do not notice that
-the losses are averaged, so each trains as if alone.
+Floor 2; knows neither encoders, nor stores, nor labels as users write them. Everything random draws from generators
+made from one seed. Members train side by side on the same batches, each on a loss of its own; Adam's steps do not
+notice that the losses are averaged, so each trains as if alone.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import clone
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring, PrintLog
 from skorch.helper import predefined_split
@@ -51,8 +51,8 @@ class _BatchModule(nn.Module):
 class SpaceCriterion(nn.Module):
     """``L = CE + inter_space_weight * inter + intra_space_weight * intra``, averaged over members.
 
-    Weights have mean 1 over the data, so a batch's loss is the plain mean of weighted losses, and the mean over an epoch
-    is that of the whole data. `parts` holds the terms of the last batch, averaged over members.
+    Weights have mean 1 over the data, so a batch's loss is the plain mean of weighted losses, and the mean over an
+    epoch is that of the whole data. `parts` holds the terms of the last batch, averaged over members.
     """
 
     def __init__(self, inter_space_weight: float, intra_space_weight: float) -> None:
@@ -199,7 +199,7 @@ def train(
             *_schedule(lr, lr_schedule, max_epochs * n_batches),
             *_stopping(validation is not None, n_iter_no_change),
             ("progress", _Progress()),
-            *(_cloned(callback) for callback in callbacks or ()),
+            *deepcopy(list(callbacks or ())),  # a fit does not change its parameters
         ],
         callbacks__print_log=PrintLog() if verbose else None,
         device=str(device),
@@ -231,7 +231,9 @@ def history_rows(net: NeuralNet) -> list[dict[str, Any]]:
 
 
 def _is_figure(name: str) -> bool:
-    return name in {"epoch", "dur"} or (name.startswith(("train_", "valid_")) and not name.endswith(("_best", "_count")))
+    return name in {"epoch", "dur"} or (
+        name.startswith(("train_", "valid_")) and not name.endswith(("_best", "_count"))
+    )
 
 
 # ---------------------------------------------------------------- what the data say before the first step
@@ -286,13 +288,6 @@ def _stopping(validate: bool, patience: int) -> list[tuple[str, Callback]]:
     return [
         ("early_stopping", EarlyStopping("valid_cross_entropy", patience=patience, load_best=True, sink=_no_output))
     ]
-
-
-def _cloned(callback: Any) -> Any:
-    """A callback of the user's, unshared, so that a fit does not change a parameter."""
-    if isinstance(callback, tuple):
-        return callback[0], clone(callback[1], safe=False)
-    return clone(callback, safe=False)
 
 
 def _run(net: NeuralNet, data: LabelledTexts) -> None:

@@ -1,7 +1,7 @@
 """ConceptOperators: the equations of the Space Model (Tytarenko and Amin 2024, arXiv 2401.16638) as a torch module.
 
-Floor 0, torch only: this file can be copied out. Notation: a text has T tokens E (T, d); there are K classes, each with a
-space of m latent axes; M members are independent models side by side on the same tokens, averaged at the end.
+Floor 0, torch only: this file can be copied out. Notation: a text has T tokens E (T, d); there are K classes, each
+with a space of m latent axes; M members are independent models side by side on the same tokens, averaged at the end.
 
     context attribution   C_k = tanh(E W_k)                                   (T, m)
     centroid              mu_k = sum_t alpha_t C_k[t]                         (m,)
@@ -121,7 +121,7 @@ class ConceptOperators(nn.Module):
         return Spaces(self._logits(centroids), centroids, concepts, attention, lengths)
 
     def _project(self, tokens: Tensor, weight: Tensor) -> Tensor:
-        """tokens (n, d) times weight (M, K, d, m), as (n, M, K, m)."""
+        """Multiply tokens (n, d) by a weight (M, K, d, m), to (n, M, K, m)."""
         flat = (weight / self.scale).permute(2, 0, 1, 3).reshape(weight.shape[2], -1)  # (d, M * K * m)
         product = tokens @ flat if self.training else matmul_rows(tokens, flat)
         return product.reshape(len(tokens), self.n_members, self.n_classes, self.n_latent)
@@ -152,20 +152,20 @@ class ConceptOperators(nn.Module):
         The scale goes into W and a. With `center`, for classes that exclude each other, A and b are centred over the
         classes, which no probability notices. The sign of every axis is chosen so that it speaks for its own class.
         """
-        self.operators /= self.scale
+        self.operators.div_(self.scale)
         if self.pooling == "attention":
-            self.queries /= self.scale
+            self.queries.div_(self.scale)
         self.scale = 1.0
         if self.head != "linear":
             return
         if center:
-            self.coef -= self.coef.mean(1, keepdim=True)
-            self.intercept -= self.intercept.mean(1, keepdim=True)
+            self.coef.sub_(self.coef.mean(1, keepdim=True))
+            self.intercept.sub_(self.intercept.mean(1, keepdim=True))
         by_space = self.coef.unflatten(2, (self.n_classes, self.n_latent))  # (M, K, K, m), a view
         own = torch.diagonal(by_space, dim1=1, dim2=2).transpose(1, 2)  # (M, K, m)
         sign = torch.where(own < 0, -1.0, 1.0).to(own.dtype)
-        self.operators *= sign[:, :, None, :]
-        by_space *= sign[:, None]
+        self.operators.mul_(sign[:, :, None, :])
+        by_space.mul_(sign[:, None])
 
     @torch.no_grad()
     def as_linear(self) -> tuple[Tensor, Tensor]:
@@ -205,8 +205,8 @@ def segment_sum(values: Tensor, lengths: Tensor) -> Tensor:
 def matmul_rows(rows: Tensor, weight: Tensor) -> Tensor:
     """``rows @ weight``, in which a row's result does not depend on the other rows, to the last bit.
 
-    BLAS chooses its kernel, and with it the order of a sum, by the shape of the whole product. Blocks of one fixed shape
-    leave it no choice.
+    BLAS chooses its kernel, and with it the order of a sum, by the shape of the whole product. Blocks of one fixed
+    shape leave it no choice.
     """
     n, width = len(rows), weight.shape[1]
     weight = nn.functional.pad(weight, (0, -width % _COLUMNS))

@@ -8,7 +8,7 @@ vectors themselves are asked for. This file knows nothing of encoders, stores or
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -130,7 +130,7 @@ class RaggedArray:
         n_features: int,
         dtype: np.dtype[Any] | type,
     ) -> RaggedArray:
-        """Rows that lie anywhere in several segments: row i is ``segments[segment[i]][start[i] : start[i] + lengths[i]]``."""
+        """Rows that lie anywhere: row i is ``segments[segment[i]][start[i] : start[i] + lengths[i]]``."""
         self = cls.__new__(cls)
         self._segments = list(segments)
         self._segment = np.asarray(segment, np.int32)
@@ -175,9 +175,9 @@ class RaggedArray:
     @property
     def values(self) -> NDArray[Any]:
         first = self._segments[0] if len(self._segments) == 1 else None
-        if isinstance(first, np.ndarray) and len(first) == self.lengths.sum():
-            if np.array_equal(self._start, self.offsets[:-1]):
-                return first
+        as_they_lie = isinstance(first, np.ndarray) and len(first) == self.lengths.sum()
+        if as_they_lie and np.array_equal(self._start, self.offsets[:-1]):
+            return cast(NDArray[Any], first)
         return self._read(np.arange(len(self)))
 
     def __getitem__(self, key: Any) -> Any:
@@ -241,7 +241,7 @@ class RaggedArray:
     def _runs(
         self, rows: NDArray[np.integer], begins: NDArray[np.integer], ends: NDArray[np.integer]
     ) -> Iterator[tuple[int, int, int, int]]:
-        """Neighbouring rows that are neighbours in their segment too, as (segment, start there, begin, end in the result)."""
+        """Rows that are neighbours in their segment too: (segment, start there, begin and end in the result)."""
         if not len(rows):
             return
         segment, start = self._segment[rows], self._start[rows]

@@ -1,10 +1,10 @@
 """One shard: an immutable safetensors file with the token vectors of some texts.
 
-Floor 0, numpy and safetensors' writer only. A shard holds values (n_tokens, d) F16, offsets (n + 1,) I64, keys (n, 16) U8
-and truncated (n,) U8. Its header carries two SHA-256 digests: one of keys, offsets, flags and namespace, checked when the
-shard is opened, one of the values, checked by whoever reads from it for the first time. Nothing in a file is trusted:
-whatever does not fit is `Damage`. Values are read by position rather than memory-mapped: a mapped file that somebody
-truncates kills the process.
+Floor 0, numpy and safetensors' writer only. A shard holds ``values`` (n_tokens, d) F16, ``offsets`` (n + 1,) I64,
+``keys`` (n, 16) U8 and ``truncated`` (n,) U8. Its header carries two SHA-256 digests: one of keys, offsets, flags and
+namespace, checked when the shard is opened, one of the values, checked by whoever reads from it for the first time.
+Nothing in a file is trusted: whatever does not fit is `Damage`. Values are read by position rather than memory-mapped:
+a mapped file that somebody truncates kills the process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def write_shard(
         "truncated": truncated.astype(np.uint8),
         "values": values,
     }
-    values_digest = hashlib.sha256(values).hexdigest()
+    values_digest = hashlib.sha256(values.data).hexdigest()
     index_digest = _index_digest(
         namespace, tensors["keys"], tensors["offsets"], tensors["truncated"], values.shape, values_digest
     )
@@ -50,7 +50,7 @@ def write_shard(
     return shard
 
 
-class Damage(Exception):
+class Damage(Exception):  # noqa: N818 - what is wrong with a file, not an error of the caller
     """A shard is not what it says it is."""
 
 
@@ -62,20 +62,21 @@ class Shard:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             header, data = _read_header(file, size)
-            tensors = {name: _read_tensor(file, header, name, data, size) for name in ("keys", "offsets", "truncated")}
+            keys, offsets, truncated = (
+                _read_tensor(file, header, name, data, size) for name in ("keys", "offsets", "truncated")
+            )
         metadata = header.get("__metadata__") or {}
         self.n_tokens, self.n_features = _shape_of_values(header, data, size)
         self.begin = data + header["values"]["data_offsets"][0]
         self.nbytes = size
         self.values_digest = metadata.get("values")
-        expected = _index_digest(
-            namespace, *tensors.values(), (self.n_tokens, self.n_features), str(self.values_digest)
-        )
+        shape = self.n_tokens, self.n_features
+        expected = _index_digest(namespace, keys, offsets, truncated, shape, str(self.values_digest))
         if expected != metadata.get("index"):
             raise Damage("its index does not match its checksum, or it belongs to another encoder")
-        self.keys: Keys = tensors["keys"].view("<u8").reshape(-1, 2)
-        self.offsets: NDArray[np.int64] = tensors["offsets"].astype(np.int64)
-        self.truncated = tensors["truncated"].astype(bool)
+        self.keys: Keys = keys.view("<u8").reshape(-1, 2)
+        self.offsets: NDArray[np.int64] = offsets.astype(np.int64)
+        self.truncated = truncated.astype(bool)
         if len(self.offsets) != len(self.keys) + 1 or self.offsets[-1] != self.n_tokens:
             raise Damage("its parts do not fit each other")
         self._order = np.argsort(self.keys[:, 0], kind="stable")
@@ -83,7 +84,7 @@ class Shard:
         self.verified: tuple[int, ...] | None = None
 
     def open(self) -> Reader:
-        """A reader of the values; the caller compares its identity with `verified`, or its digest, before trusting it."""
+        """A reader of the values; the caller compares its identity or digest before trusting it."""
         return Reader(self.path, self.begin, self.n_tokens, self.n_features)
 
     def rows_of(self, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -124,7 +125,7 @@ class Reader:
         """Fill `out`, (n, d), with the token vectors start … start + n."""
         if out.nbytes == 0:
             return
-        view = memoryview(out).cast("B")
+        view = out.data.cast("B")
         position = self.begin + start * self.shape[1] * VALUES_DTYPE.itemsize
         while len(view):
             n_read = _read_at(self._file, view, position)
@@ -150,7 +151,7 @@ class Reader:
                 self.read_into(start, piece)
             except OSError as error:
                 raise Damage("it is cut short") from error
-            digest.update(piece)
+            digest.update(piece.data)
         return digest.hexdigest()
 
 
@@ -172,7 +173,7 @@ def _index_digest(
 ) -> str:
     digest = hashlib.sha256(json.dumps([namespace, list(shape), values_digest]).encode())
     for part in (keys, offsets, truncated):
-        digest.update(np.ascontiguousarray(part))
+        digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
 
 
@@ -190,12 +191,17 @@ def _read_header(file: Any, size: int) -> tuple[dict[str, Any], int]:
     return header, 8 + n_header
 
 
-_DTYPES = {"keys": ("U8", np.uint8), "offsets": ("I64", "<i8"), "truncated": ("U8", np.uint8), "values": ("F16", "<f2")}
+_DTYPES: dict[str, tuple[str, Any]] = {  # safetensors' name and numpy's
+    "keys": ("U8", np.uint8),
+    "offsets": ("I64", "<i8"),
+    "truncated": ("U8", np.uint8),
+    "values": ("F16", "<f2"),
+}
 
 
 def _extent(header: dict[str, Any], name: str, data: int, size: int) -> tuple[tuple[int, ...], int, int]:
-    """Shape, begin and end (positions in the file) of a tensor, after checking that they fit each other and the file."""
-    entry = header.get(name)
+    """Shape, begin and end (positions in the file) of a tensor, checked against each other and the file."""
+    entry: Any = header.get(name)
     try:
         shape = tuple(entry["shape"])
         begin, end = entry["data_offsets"]

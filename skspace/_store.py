@@ -1,6 +1,7 @@
 """TokenStore: token vectors of texts, computed once and kept on disk.
 
-Floor 1; knows nothing of models or torch. A *namespace* is one way of encoding (model, layer, length …) and one folder::
+Floor 1; knows nothing of models or torch. A *namespace* is one way of encoding (model, layer, length …) and one
+folder::
 
     <cache_dir>/v1/<readable name>-<digest of the namespace>/
         namespace.json          the namespace, for people
@@ -217,7 +218,7 @@ class TokenStore:
 
     @contextmanager
     def encoding(self) -> Iterator[None]:
-        """Hold the right to encode: others that want it wait, then find in the store what they were about to compute."""
+        """Hold the right to encode: others wait, then find in the store what they were about to compute."""
         lock = self._lock()
         if lock is None:
             yield

@@ -39,8 +39,7 @@ def check_texts(X: Any, *, name: str = "X") -> list[str]:
     """
     if isinstance(X, (str, bytes)):
         raise TypeError(
-            f"{name} must be a sequence of texts. Got a single {type(X).__name__} instead; "
-            "wrap it in a list: [text]."
+            f"{name} must be a sequence of texts. Got a single {type(X).__name__} instead; wrap it in a list: [text]."
         )
     items = _items(X, name)
     if len(items) == 0:

@@ -92,9 +92,7 @@ class FrozenTransformer:
     dtype : torch.dtype
     """
 
-    def __init__(
-        self, folder: Path, *, layer: int, max_length: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, folder: Path, *, layer: int, max_length: int, device: torch.device, dtype: torch.dtype) -> None:
         with _quiet_transformers():
             from transformers import AutoModel, AutoTokenizer
 
@@ -146,7 +144,7 @@ class FrozenTransformer:
 
     def token_strings(self, tokens: Tokens) -> list[str]:
         """The tokenizer's names of a text's tokens."""
-        return self.tokenizer.convert_ids_to_tokens(tokens.ids)
+        return list(self.tokenizer.convert_ids_to_tokens(tokens.ids))
 
     # ---------------------------------------------------------------- tokens to vectors
 
@@ -172,7 +170,7 @@ class FrozenTransformer:
             ids[row, where], mask[row, where] = tokens.ids, 1
             if tokens.types is not None:
                 types[row, where] = tokens.types
-        arrays = {"input_ids": ids, "attention_mask": mask} | {name: types for name in self._inputs}
+        arrays = {"input_ids": ids, "attention_mask": mask} | dict.fromkeys(self._inputs, types)
         return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
     # ---------------------------------------------------------------- leaving out the layers above

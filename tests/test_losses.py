@@ -1,4 +1,4 @@
-"""The losses against numbers worked out by hand, and each known defect of the original by name (METHOD of the house, §2)."""
+"""The losses against numbers worked out by hand, and each known defect of the original by name."""
 
 import math
 
@@ -84,9 +84,7 @@ def test_intra_space_loss_of_one_token_texts_is_zero_instead_of_nan():
     assert loss.item() == 0
     assert torch.isfinite(concepts.grad).all()
     # a text of one token beside others does not count either
-    torch.testing.assert_close(
-        intra_space_loss(CONCEPTS, LENGTHS), intra_space_loss(CONCEPTS[:2], torch.tensor([2]))
-    )
+    torch.testing.assert_close(intra_space_loss(CONCEPTS, LENGTHS), intra_space_loss(CONCEPTS[:2], torch.tensor([2])))
 
 
 def test_intra_space_loss_is_bounded_for_equal_tokens():
@@ -122,9 +120,7 @@ def test_inter_on_tokens_opposes_intra_and_on_centroids_less():
     squeezed = torch.tensor([[[0.6]], [[0.6]]])
     lengths, targets = torch.tensor([2]), torch.tensor([[1]])
     assert intra_space_loss(tokens, lengths) < intra_space_loss(squeezed, lengths)
-    own = [
-        inter_space_loss(c, lengths, targets, centroids=torch.tensor([[[0.6]]])).item() for c in (tokens, squeezed)
-    ]
+    own = [inter_space_loss(c, lengths, targets, centroids=torch.tensor([[[0.6]]])).item() for c in (tokens, squeezed)]
     assert own[0] == own[1]
 
 
@@ -136,5 +132,5 @@ def test_label_free_inter_space_loss_by_hand():
 
 
 def test_unknown_reduction():
-    with pytest.raises(ValueError, match="must be 'mean' or 'sum'. Got 'max' instead"):
+    with pytest.raises(ValueError, match=r"must be 'mean' or 'sum'. Got 'max' instead"):
         intra_space_loss(CONCEPTS, LENGTHS, reduction="max")

@@ -16,7 +16,15 @@ def operators(request):
     pooling, head = request.param
     generator = torch.Generator().manual_seed(0)
     module = ConceptOperators(
-        D, K, M_LATENT, n_members=MEMBERS, pooling=pooling, head=head, scale=1.7, generator=generator, dtype=torch.float64
+        D,
+        K,
+        M_LATENT,
+        n_members=MEMBERS,
+        pooling=pooling,
+        head=head,
+        scale=1.7,
+        generator=generator,
+        dtype=torch.float64,
     )
     with torch.no_grad():  # away from the start, where attention is the mean and A has a pattern
         for parameter in module.parameters():

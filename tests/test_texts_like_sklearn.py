@@ -25,7 +25,9 @@ LABELS = np.array([label for label, texts in WORDS.items() for _ in texts] * 3)
 @pytest.fixture
 def make(tiny_bert):
     def make(**params):
-        return SpaceClassifier(TokenEncoder(tiny_bert), max_epochs=120, n_members=2, n_latent=4, random_state=0, **params)
+        return SpaceClassifier(
+            TokenEncoder(tiny_bert), max_epochs=120, n_members=2, n_latent=4, random_state=0, **params
+        )
 
     return make
 

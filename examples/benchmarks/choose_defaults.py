@@ -11,14 +11,11 @@ import csv
 import gzip
 import json
 import os
-import platform
 import random
 import time
 from pathlib import Path
 
 import numpy as np
-import sklearn
-import torch
 
 from skspace import SpaceClassifier, TokenEncoder
 
@@ -78,7 +75,8 @@ def main():
     parser.add_argument("--base", type=json.loads, default={}, help="JSON of parameters that differ from BASE")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, scikit-learn {sklearn.__version__}"
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    machine += f", scikit-learn {sklearn.__version__}"
     print(f"# {machine}\n# base: {BASE | args.base}")
     print(f"{'':16}" + "".join(f"{name[:10]:>11}" for name in args.sets) + f"{'mean':>9}{'seconds':>9}", flush=True)
     data = {name: train_and_validation(name) for name in args.sets}
@@ -89,11 +87,16 @@ def main():
         scores, began = {}, time.perf_counter()
         for name, (X, y, X_val, y_val) in data.items():
             clf = SpaceClassifier(TokenEncoder(**encoder), **params)
-            scores[name] = [clf.set_params(random_state=seed).fit(X, y).score(X_val, y_val) for seed in range(args.seeds)]
+            scores[name] = [
+                clf.set_params(random_state=seed).fit(X, y).score(X_val, y_val) for seed in range(args.seeds)
+            ]
         seconds = time.perf_counter() - began
         means = [np.mean(values) for values in scores.values()]
         results[change] = {"params": params | encoder, "scores": scores, "seconds": seconds}
-        print(f"{change:16}" + "".join(f"{mean:11.4f}" for mean in means) + f"{np.mean(means):9.4f}{seconds:9.0f}", flush=True)
+        print(
+            f"{change:16}" + "".join(f"{mean:11.4f}" for mean in means) + f"{np.mean(means):9.4f}{seconds:9.0f}",
+            flush=True,
+        )
         if args.out:
             args.out.write_text(json.dumps({"machine": machine, "results": results}, indent=1))
 

@@ -19,20 +19,14 @@ _COLUMNS = ("id", "text", "label")
 
 
 @overload
-def load_support_messages(
-    *, return_X_y: Literal[False] = False, as_frame: bool = False
-) -> Bunch: ...
+def load_support_messages(*, return_X_y: Literal[False] = False, as_frame: bool = False) -> Bunch: ...
 
 
 @overload
-def load_support_messages(
-    *, return_X_y: Literal[True], as_frame: bool = False
-) -> tuple[Any, Any]: ...
+def load_support_messages(*, return_X_y: Literal[True], as_frame: bool = False) -> tuple[Any, Any]: ...
 
 
-def load_support_messages(
-    *, return_X_y: bool = False, as_frame: bool = False
-) -> Bunch | tuple[Any, Any]:
+def load_support_messages(*, return_X_y: bool = False, as_frame: bool = False) -> Bunch | tuple[Any, Any]:
     """Load 400 short customer-support messages in five classes.
 
     The messages are synthetic: they were written for this package, as people

@@ -1,0 +1,410 @@
+"""SpaceClassifier: seeds, validation, callbacks, scikit-learn's tools, vectors, and what it says to wrong input."""
+
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, LabelEncoder
+from skorch.callbacks import Callback, EarlyStopping
+
+from skspace import RaggedArray, SpaceClassifier, TokenEncoder
+
+RNG = np.random.default_rng(0)
+N = 120
+Y = np.array(["bad", "good", "odd"])[np.arange(N) % 3]
+
+
+def ragged_texts(seed=0, d=8):
+    """Texts of 0 to 6 tokens, in which one token in three carries the class."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(N):
+        row = rng.normal(size=(rng.integers(1, 7), d))
+        row[::3, i % 3] += 4
+        rows.append(row[: len(row) if i else 0])
+    return RaggedArray.from_rows([row.astype(np.float32) for row in rows])
+
+
+X = ragged_texts()
+
+
+def make(**params):
+    defaults = {"max_epochs": 20, "n_members": 2, "n_latent": 4, "random_state": 0}
+    return SpaceClassifier("precomputed", **(defaults | params))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return make().fit(X, Y)
+
+
+# ---------------------------------------------------------------- vectors
+
+
+def test_ragged_array_in_cross_validation(fitted):
+    assert fitted.score(X, Y) > 0.9
+    assert cross_val_score(make(), X, Y, cv=3).mean() > 0.8
+    search = GridSearchCV(make(), {"n_latent": [1, 4]}, cv=2, n_jobs=2).fit(X, Y)
+    assert search.best_params_["n_latent"] in {1, 4}
+
+
+def test_a_row_of_an_array_is_a_text_of_one_token():
+    array = X.values[:60]
+    labels = np.array([f"{i}" for i in array[:, :3].argmax(1)])
+    by_rows = make().fit(array, labels)
+    by_texts = make().fit(RaggedArray(array, np.arange(61)), labels)
+    assert np.array_equal(
+        by_rows.decision_function(array), by_texts.decision_function(RaggedArray(array, np.arange(61)))
+    )
+    assert by_rows.n_features_in_ == 8
+    assert not hasattr(by_texts, "n_features_in_")
+
+
+def test_frame_of_vectors_gives_feature_names():
+    frame = pd.DataFrame(RNG.normal(size=(40, 3)), columns=list("abc"))
+    clf = make().fit(frame, frame["a"] > 0)
+    assert clf.feature_names_in_.tolist() == ["a", "b", "c"]
+    assert clf.set_output(transform="pandas").transform(frame).columns[0] == "False_0_0"
+
+
+@pytest.mark.parametrize("pooling", ["attention", "mean"])
+@pytest.mark.parametrize("head", ["linear", "alignment"])
+def test_poolings_and_heads_learn(pooling, head):
+    clf = make(pooling=pooling, head=head, inter_space_weight=0.2, intra_space_weight=1e-3).fit(X, Y)
+    assert clf.score(X, Y) > 0.85
+    assert hasattr(clf, "attention_queries_") == (pooling == "attention")
+
+
+def test_reading_batch_by_batch_learns_the_same(fitted, monkeypatch):
+    """Data larger than what is gathered in memory."""
+    monkeypatch.setattr("skspace._net._MAX_BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr("skspace._net._PREDICT_TOKENS", 16)
+    assert np.array_equal(make().fit(X, Y).decision_function(X), fitted.decision_function(X))
+
+
+# ---------------------------------------------------------------- seeds
+
+
+def test_fit_leaves_global_random_states_alone():
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    make(early_stopping=True).fit(X, Y)
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_fit_does_not_depend_on_global_random_states(fitted):
+    torch.manual_seed(99)
+    assert np.array_equal(make().fit(X, Y).decision_function(X), fitted.decision_function(X))
+
+
+def test_another_seed_is_another_model(fitted):
+    assert not np.array_equal(make(random_state=1).fit(X, Y).decision_function(X), fitted.decision_function(X))
+
+
+def test_members_start_apart(fitted):
+    assert not np.allclose(fitted.concept_operators_[0], fitted.concept_operators_[1])
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_same_model_for_any_n_jobs(backend):
+    import joblib
+
+    def scores(n_jobs):
+        with joblib.parallel_config(backend=backend):
+            search = GridSearchCV(make(), {"n_latent": [2, 3]}, cv=3, n_jobs=n_jobs, scoring="neg_log_loss").fit(X, Y)
+        return np.array([search.cv_results_[f"split{i}_test_score"] for i in range(3)])
+
+    assert np.array_equal(scores(1), scores(2))
+
+
+# ---------------------------------------------------------------- what was learned means something
+
+
+def test_centred_and_signed(fitted):
+    coef = fitted.coef_.reshape(2, 3, 3, 4)
+    np.testing.assert_allclose(coef.sum(1), 0, atol=1e-6)
+    np.testing.assert_allclose(fitted.intercept_.sum(), 0, atol=1e-6)
+    assert (np.diagonal(coef, axis1=1, axis2=2) >= 0).all()
+    assert fitted.net_.module_.operators.scale == 1.0
+
+
+def test_empty_text_gets_the_logits_b(fitted):
+    logits = fitted.decision_function(X[[0]])
+    assert len(X[0]) == 0
+    np.testing.assert_allclose(logits[0], fitted.intercept_, atol=1e-6)
+
+
+def test_intercept_starts_at_the_weighted_log_prior():
+    y = np.array(["a"] * 90 + ["b"] * 30)
+    clf = make(lr=1e-9, max_epochs=1).fit(X, y, sample_weight=np.where(y == "a", 1.0, 2.0))
+    prior = np.log([90 / 150, 60 / 150])
+    np.testing.assert_allclose(clf.intercept_, prior - prior.mean(), atol=1e-5)
+
+
+def test_nobody_decays_the_intercept():
+    y = np.array(["a"] * 110 + ["b"] * 10)
+    zeros = RaggedArray(np.zeros((N, 8), np.float32), np.arange(N + 1))  # nothing to learn but the prior
+    clf = make(weight_decay=50.0, lr=0.01).fit(zeros, y)
+    assert clf.predict_proba(zeros)[0, 0] == pytest.approx(110 / 120, abs=0.01)
+
+
+def test_papers_setting_is_one_call_away():
+    clf = make(
+        pooling="mean", n_latent=3, n_members=1, lr=2e-4, lr_schedule="constant", max_epochs=5, weight_decay=0.01,
+        inter_space_weight=0.2, intra_space_weight=0.001,
+    ).fit(X, Y)  # fmt: skip
+    assert clf.n_iter_ == 5
+    assert clf.concept_operators_.shape == (1, 3, 8, 3)
+
+
+@pytest.mark.parametrize(("n_classes", "expected"), [(2, 16), (6, 16), (7, 13), (40, 2)])
+def test_automatic_n_latent(n_classes, expected):
+    y = np.arange(N) % n_classes
+    assert make(n_latent="auto", max_epochs=1).fit(X, y).concept_operators_.shape[3] == expected
+
+
+def test_automatic_epochs():
+    """Ten, or more where that would be fewer than 200 steps; a number is taken at its word."""
+    assert make(max_epochs="auto", batch_size=60).fit(X, Y).n_iter_ == 100
+    assert make(max_epochs="auto", batch_size=5).fit(X, Y).n_iter_ == 10
+    assert make(max_epochs=2).fit(X, Y).n_iter_ == 2
+
+
+# ---------------------------------------------------------------- history, callbacks, stopping
+
+
+def test_history_has_every_term_on_its_own():
+    clf = make(inter_space_weight=0.5, intra_space_weight=0.01, early_stopping=True, max_epochs=3).fit(X, Y)
+    assert [row["epoch"] for row in clf.history_] == [1, 2, 3]
+    for split in ("train", "valid"):
+        row = clf.history_[-1]
+        parts = row[f"{split}_cross_entropy"], row[f"{split}_inter_space"], row[f"{split}_intra_space"]
+        assert row[f"{split}_loss"] == pytest.approx(parts[0] + 0.5 * parts[1] + 0.01 * parts[2], rel=1e-5)
+
+
+def test_early_stopping_keeps_the_best_epoch():
+    noise = np.random.default_rng(1).permutation(Y)
+    clf = make(early_stopping=True, max_epochs=60, n_iter_no_change=5, lr_schedule="constant").fit(X, noise)
+    losses = [row["valid_cross_entropy"] for row in clf.history_]
+    assert clf.n_iter_ == int(np.argmin(losses)) + 1 + 5 < 60
+
+
+def test_duplicates_do_not_leak_into_the_validation_split(monkeypatch):
+    seen = {}
+
+    def spy(data, validation, **params):
+        seen["training"], seen["validation"] = data, validation
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skspace._classifier.train", spy)
+    twice = X[np.repeat(np.arange(N), 2)]
+    with pytest.raises(KeyboardInterrupt):
+        make(early_stopping=True, validation_fraction=0.25).fit(twice, np.repeat(Y, 2))
+    rows = [{row.tobytes() for row in seen[part].rows} for part in ("training", "validation")]
+    assert not rows[0] & rows[1]
+    assert len(rows[1]) == N // 4
+    assert np.bincount(seen["validation"].targets).tolist() == [20, 20, 20]
+
+
+def test_early_stopping_with_too_few_texts():
+    with pytest.raises(ValueError, match="at least two distinct texts, one to validate with"):
+        make(early_stopping=True).fit(X[[1, 1]], ["a", "b"])
+
+
+class Counting(Callback):
+    def __init__(self):
+        self.epochs = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.epochs += 1
+        assert net.history[-1]["train_cross_entropy"] > 0
+
+
+def test_callbacks_pass_through_and_are_not_changed():
+    callback = Counting()
+    clf = make(callbacks=[callback, ("mine", Counting())], max_epochs=4).fit(X, Y)
+    assert callback.epochs == 0
+    assert dict(clf.net_.callbacks_)["Counting"].epochs == dict(clf.net_.callbacks_)["mine"].epochs == 4
+
+
+def test_a_callback_may_end_the_training(fitted):
+    stop = EarlyStopping("train_cross_entropy", patience=1, threshold=10, sink=lambda *args: None)
+    clf = make(callbacks=[stop], max_epochs=50).fit(X, Y)
+    assert clf.n_iter_ < 50
+    assert clf.predict(X).shape == (N,)
+
+
+class PressCtrlC(Callback):
+    def on_batch_end(self, net, **kwargs):
+        import signal
+
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupted_fit_is_clearly_unfitted():
+    clf = make(callbacks=[PressCtrlC()])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, Y)
+    with pytest.raises(NotFittedError):
+        clf.predict(X)
+
+
+def test_quiet_unless_asked(capsys):
+    make(max_epochs=2).fit(X, Y)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+    make(max_epochs=2, verbose=1).fit(X, Y)
+    assert "train_cross_entropy" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- scikit-learn's tools on real text
+
+
+@pytest.fixture(scope="module")
+def messages(minilm):
+    from skspace.datasets import load_support_messages
+
+    texts, labels = load_support_messages(return_X_y=True)
+    return texts[:150], labels[:150]
+
+
+def test_grid_search_over_a_pipeline_of_texts(messages, tmp_path):
+    texts, labels = messages
+    encoder = TokenEncoder(cache_dir=tmp_path)
+    pipeline = make_pipeline(FunctionTransformer(), SpaceClassifier(encoder, max_epochs=20, random_state=0))
+    search = GridSearchCV(pipeline, {"spaceclassifier__n_latent": [2, 8]}, cv=3, n_jobs=2).fit(texts, labels)
+    assert search.best_score_ > 0.75
+    info = encoder.cache_info()
+    assert info["n_texts"] == info["n_distinct"] == len(set(texts))
+
+
+def test_cross_val_score_and_nested_parameters(messages):
+    texts, labels = messages
+    assert cross_val_score(SpaceClassifier(max_epochs=20, random_state=0), texts, labels, cv=3).mean() > 0.75
+    clf = SpaceClassifier(TokenEncoder()).set_params(encoder__layer=2, encoder__max_length=32)
+    assert (clf.encoder.layer, clf.encoder.max_length) == (2, 32)
+    assert clone(clf).get_params()["encoder__layer"] == 2
+
+
+def test_beside_other_features(messages):
+    texts, labels = messages
+    lengths = FunctionTransformer(lambda X: np.array([[len(x)] for x in X]), feature_names_out=lambda *_: ["length"])
+    union = FeatureUnion([("space", SpaceClassifier(max_epochs=2, n_latent=2, n_members=1)), ("length", lengths)])
+    assert union.fit_transform(texts, labels).shape == (150, 5 * 2 + 1)
+
+
+@pytest.mark.parametrize("container", [list, tuple, pd.Series, lambda t: pd.DataFrame({"t": t}), lambda t: t[:, None]])
+def test_containers_of_texts(messages, container):
+    texts, labels = messages
+    clf = SpaceClassifier(max_epochs=2, random_state=0)
+    expected = clf.fit(texts, labels).decision_function(texts)
+    labels_too = labels if container is not pd.Series else pd.Series(labels)
+    assert np.array_equal(clf.fit(container(texts), labels_too).decision_function(container(texts)), expected)
+
+
+def test_model_folder_as_encoder(tiny_bert):
+    clf = SpaceClassifier(tiny_bert, max_epochs=2).fit(["a", "b"], [0, 1])
+    assert clf.encoder_.model == tiny_bert
+
+
+# ---------------------------------------------------------------- wrong input
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        ("a text", ["a"], "must be a sequence of texts. Got a single str instead; wrap it in a list"),
+        (["a", None], ["a", "b"], r"missing value \(None\) in row 1"),
+        (["a", float("nan")], ["a", "b"], r"missing value \(nan\) in row 1"),
+        (["a", b"b"], ["a", "b"], r"Got bytes \(b'b'\) in row 1 instead; decode it"),
+        ([3, "b"], ["a", "b"], r"Got int \(3\) in row 0 instead; convert it"),
+        ([], [], "at least one text. Got 0 texts"),
+        (["a", "b"], ["a"], "must have the same length. Got inconsistent numbers of samples: 2 in X and 1 in y"),
+        (["a", "b"], ["a", "a"], "at least two classes to tell apart. Got one class only: 'a'"),
+        (["a", "b"], ["a", float("nan")], "Input y contains NaN: no label in row 1"),
+        (["a", "b"], [0.5, 1.5], "Unknown label type: continuous"),
+        (["a", "b"], ["a", 1], "must be all str, all int or all bool. Got str in row 0, int in row 1 instead"),
+        (["a", "b"], None, "requires y to be passed, but the target y is None"),
+        ([["a", "b"], ["c", "d"]], ["a", "b"], "must have one column, the texts. Got 2 columns instead"),
+    ],
+)
+def test_wrong_texts_and_labels(texts, labels, message, tiny_bert):
+    with pytest.raises((TypeError, ValueError), match=message):
+        SpaceClassifier(tiny_bert).fit(texts, labels)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"encoder": 3}, "The 'encoder' parameter of SpaceClassifier must be"),
+        ({"n_latent": 0}, "The 'n_latent' parameter of SpaceClassifier must be an int in the range"),
+        ({"n_latent": "many"}, "The 'n_latent' parameter of SpaceClassifier must be"),
+        ({"n_members": 0}, "The 'n_members' parameter of SpaceClassifier must be"),
+        ({"pooling": "max"}, r"The 'pooling' parameter of SpaceClassifier must be a str among .* Got 'max' instead"),
+        ({"head": "mlp"}, r"The 'head' parameter of SpaceClassifier must be a str among .* Got 'mlp' instead"),
+        ({"inter_space_weight": -1}, "The 'inter_space_weight' parameter of SpaceClassifier must be"),
+        ({"intra_space_weight": -1}, "The 'intra_space_weight' parameter of SpaceClassifier must be"),
+        ({"class_weight": "fair"}, "The 'class_weight' parameter of SpaceClassifier must be"),
+        ({"class_weight": {"x": 1.0}}, "The classes, .* are not in class_weight"),
+        ({"class_weight": {"bad": 0, "good": 0, "odd": 0}}, "must leave some class a positive weight"),
+        ({"lr": 0}, "The 'lr' parameter of SpaceClassifier must be"),
+        ({"lr_schedule": "cosine"}, "The 'lr_schedule' parameter of SpaceClassifier must be"),
+        ({"max_epochs": 0}, "The 'max_epochs' parameter of SpaceClassifier must be"),
+        ({"batch_size": 0}, "The 'batch_size' parameter of SpaceClassifier must be"),
+        ({"weight_decay": -1}, "The 'weight_decay' parameter of SpaceClassifier must be"),
+        ({"early_stopping": "yes"}, "The 'early_stopping' parameter of SpaceClassifier must be"),
+        ({"validation_fraction": 1.0}, "The 'validation_fraction' parameter of SpaceClassifier must be"),
+        ({"n_iter_no_change": 0}, "The 'n_iter_no_change' parameter of SpaceClassifier must be"),
+        ({"callbacks": 3}, "The 'callbacks' parameter of SpaceClassifier must be"),
+        ({"device": "gpu"}, "must be 'auto' or a torch device such as 'cpu' or 'cuda:0'. Got 'gpu' instead"),
+        ({"verbose": "loud"}, "The 'verbose' parameter of SpaceClassifier must be"),
+        ({"random_state": "seed"}, "The 'random_state' parameter of SpaceClassifier must be"),
+        ({"encoder": TokenEncoder(pooling="mean")}, r"must give token embeddings, TokenEncoder\(pooling=None\)"),
+    ],
+)
+def test_wrong_parameters(params, message):
+    with pytest.raises(ValueError, match=message):
+        make().set_params(**params).fit(["a", "b", "c"] if "encoder" in params else X[:3], Y[:3])
+
+
+def test_several_labels_with_class_weight():
+    with pytest.raises(ValueError, match="must be None where a text can have several labels"):
+        make(class_weight="balanced").fit(X, LabelEncoder().fit_transform(Y)[:, None] == np.arange(3))
+
+
+def test_wrong_vectors(fitted):
+    with pytest.raises(ValueError, match="token vectors of 5 features, but SpaceClassifier was fitted on 8"):
+        fitted.predict(ragged_texts(d=5))
+    with pytest.raises(ValueError, match=r"at least one text. Got 0 texts"):
+        fitted.predict(X[:0])
+    array = make().fit(X.values[:60], Y[:60])
+    with pytest.raises(ValueError, match="X has 3 features, but SpaceClassifier is expecting 8 features"):
+        array.predict(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan])
+def test_wrong_sample_weight(weight):
+    with pytest.raises(ValueError, match=r"Negative values|contains NaN"):
+        make().fit(X, Y, sample_weight=np.full(N, weight))
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function", "transform"])
+def test_not_fitted(method):
+    with pytest.raises(NotFittedError, match="This SpaceClassifier instance is not fitted yet"):
+        getattr(make(), method)(X)
+    with pytest.raises(NotFittedError):
+        make().get_feature_names_out()
+    with pytest.raises(AttributeError, match=r"has learned nothing yet. Call fit first"):
+        _ = make().coef_
+
+
+def test_encoder_that_is_nowhere(monkeypatch):
+    with pytest.raises(OSError, match=r"No model 'no-such-model' was found. Looked for, in this order: the folder"):
+        SpaceClassifier("no-such-model").fit(["a", "b"], [0, 1])
