@@ -53,9 +53,7 @@ def test_public_names():
 
 def test_bunch(messages):
     assert isinstance(messages, Bunch)
-    assert sorted(messages) == sorted(
-        ["data", "target", "target_names", "ids", "frame", "DESCR", "filename"]
-    )
+    assert sorted(messages) == sorted(["data", "target", "target_names", "ids", "frame", "DESCR", "filename"])
     assert messages.target_names == LABELS
     assert messages.frame is None
     assert messages.filename == "support_messages.csv"

@@ -1,7 +1,7 @@
 """scikit-learn's own check suite over vectors, without an expected failure.
 
-On texts the official suite would run a single check and prove nothing (input tags): test_texts_like_sklearn.py has a suite
-of our own for them.
+On texts the official suite would run a single check and prove nothing (input tags): test_texts_like_sklearn.py has a
+suite of our own for them.
 """
 
 import pytest

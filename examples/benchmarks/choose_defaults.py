@@ -11,11 +11,14 @@ import csv
 import gzip
 import json
 import os
+import platform
 import random
 import time
 from pathlib import Path
 
 import numpy as np
+import sklearn
+import torch
 
 from skspace import SpaceClassifier, TokenEncoder
 

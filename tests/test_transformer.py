@@ -1,0 +1,376 @@
+"""FrozenTransformer against transformers itself, on tiny models of several architectures."""
+
+import json
+import logging as python_logging
+import os
+import pickle
+import random
+import shutil
+import subprocess
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from skspace._transformer import FrozenTransformer, pick_device, pick_dtype, read_config
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ARCHITECTURES = ["bert", "distilbert", "roberta", "xlnet", "modernbert", "t5"]
+DEPTH = 3
+CPU = torch.device("cpu")
+LONG = "My account was charged twice, and the parcel is late! " * 9
+TEXTS = ["the parcel", "", "a", LONG, "is it 7-9 (late)?", "text"]  # 0, 1, a few and more tokens than MAX_LENGTH
+MAX_LENGTH = 40
+
+
+def load(folder, *, layer=DEPTH, max_length=MAX_LENGTH, dtype=torch.float32):
+    return FrozenTransformer(folder, layer=layer, max_length=max_length, device=CPU, dtype=dtype)
+
+
+def vectors(transformer, texts):
+    return transformer.forward(transformer.tokenize(texts))
+
+
+def assert_rounded(got, expected):
+    """float16 vectors that are float32 vectors, rounded."""
+    assert got.dtype == np.float16
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got.astype(np.float32), expected, rtol=1.01 * 2**-11, atol=1e-5)
+
+
+def copy(folder, to, *, config=None, tokenizer=None):
+    """A copy of a model folder with changes in its two JSON files."""
+    shutil.copytree(folder, to)
+    for name, changes in {"config.json": config, "tokenizer_config.json": tokenizer}.items():
+        path = to / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | (changes or {})))
+    return to
+
+
+# -------------------------------------------------------------------- vectors
+
+
+@pytest.mark.parametrize("layer", range(DEPTH + 1))
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_vectors_are_those_of_transformers(tiny_models, hidden_states, name, layer):
+    transformer = load(tiny_models[name], layer=layer)
+    assert transformer.n_features == 32
+    tokens = transformer.tokenize(TEXTS)
+    assert max(len(t.ids) for t in tokens) == MAX_LENGTH
+    assert min(len(t.ids) for t in tokens) <= 2
+    got = transformer.forward(tokens)
+    for i in range(len(TEXTS)):
+        assert len(got[i]) == len(tokens[i].ids)
+        assert_rounded(got[i], hidden_states(tiny_models[name], TEXTS[i], MAX_LENGTH)[layer])
+    # and alone, without the others' padding
+    assert_rounded(transformer.forward(tokens[:1])[0], hidden_states(tiny_models[name], TEXTS[0], MAX_LENGTH)[layer])
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_layers_differ(tiny_models, hidden_states, name):
+    # Else the comparison above would prove little.
+    states = hidden_states(tiny_models[name], TEXTS[0], MAX_LENGTH)
+    assert all(np.abs(a - b).mean() > 0.05 for a, b in pairwise(states))
+    assert np.abs(states[0][0] - states[0][1]).mean() > 0.05
+
+
+def test_padding_sides(tiny_models):
+    sides = {name: load(tiny_models[name]).tokenizer.padding_side for name in ARCHITECTURES}
+    assert sides.pop("xlnet", "left") == "left"
+    assert set(sides.values()) == {"right"}
+
+
+@pytest.mark.parametrize("layer", range(DEPTH + 1))
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_layers_above_are_not_run(tiny_models, name, layer):
+    names = {
+        "bert": "BertLayer",
+        "distilbert": "TransformerBlock",
+        "roberta": "RobertaLayer",
+        "xlnet": "XLNetLayer",
+        "modernbert": "ModernBertEncoderLayer",
+        "t5": "T5Block",
+    }
+    transformer = load(tiny_models[name], layer=layer)
+    run = []
+    hook = torch.nn.modules.module.register_module_forward_hook(lambda module, *_: run.append(type(module).__name__))
+    try:
+        vectors(transformer, ["the parcel"])
+    finally:
+        hook.remove()
+    # These two put a normalisation behind their last layer, and need one more to be right.
+    expected = min(layer + 1, DEPTH) if name in {"modernbert", "t5"} else layer
+    assert run.count(names[name]) == expected
+    # nor kept in memory
+    assert sum(type(module).__name__ == names[name] for module in transformer.model.modules()) == expected
+
+
+def test_no_decoder(tiny_models):
+    transformer = load(tiny_models["t5"])
+    assert not transformer.model.config.is_encoder_decoder or not hasattr(transformer.model, "decoder")
+    assert not any("cross" in name.lower() or "EncDec" in name for name, _ in transformer.model.named_modules())
+
+
+def test_model_that_cannot_be_cut_is_run_whole(tiny_bert, hidden_states, monkeypatch):
+    """Where cutting changes the vectors, all layers are run and the right hidden state is taken."""
+    from transformers.models.bert.modeling_bert import BertEncoder
+
+    whole = BertEncoder.forward
+
+    def picky(self, *args, **kwargs):
+        if len(self.layer) < DEPTH:
+            raise IndexError("an architecture that counts its layers itself")
+        return whole(self, *args, **kwargs)
+
+    monkeypatch.setattr(BertEncoder, "forward", picky)
+    transformer = load(tiny_bert, layer=1)
+    assert len(transformer.model.encoder.layer) == DEPTH
+    assert_rounded(vectors(transformer, TEXTS)[0], hidden_states(tiny_bert, TEXTS[0], MAX_LENGTH)[1])
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_batch_does_not_matter(tiny_models, name):
+    transformer = load(tiny_models[name])
+    tokens = transformer.tokenize(TEXTS)
+    alone = np.concatenate([transformer.forward([t])[0] for t in tokens]).astype(np.float32)
+    for batch in (range(len(TEXTS)), range(len(TEXTS))[::-1], [3, 0, 1, 2, 4, 5]):
+        got = dict(zip(batch, transformer.forward([tokens[i] for i in batch]), strict=True))
+        together = np.concatenate([got[i] for i in range(len(TEXTS))])
+        np.testing.assert_allclose(together, alone, rtol=2**-10, atol=1e-5)
+
+
+def test_frozen(tiny_bert, tmp_path):
+    folder = copy(tiny_bert, tmp_path / "m", config={"hidden_dropout_prob": 0.9, "attention_probs_dropout_prob": 0.9})
+    transformer = load(folder)
+    assert not any(module.training for module in transformer.model.modules())
+    assert not any(parameter.requires_grad for parameter in transformer.model.parameters())
+    first, second = vectors(transformer, TEXTS[:1]), vectors(transformer, TEXTS[:1])
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[0], vectors(load(tiny_bert), TEXTS[:1])[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_dtype(tiny_bert, dtype):
+    transformer = load(tiny_bert, dtype=dtype)
+    assert {p.dtype for p in transformer.model.parameters()} == {dtype}
+    got = vectors(transformer, TEXTS)[0]
+    assert got.dtype == np.float16
+    np.testing.assert_allclose(got.astype(np.float32), vectors(load(tiny_bert), TEXTS)[0], atol=0.1)
+
+
+# -------------------------------------------------------------------- tokens
+
+
+def test_tokens_of_bert(tiny_bert):
+    transformer = load(tiny_bert)
+    (tokens,) = transformer.tokenize(["The  parcel's"])
+    assert transformer.token_strings(tokens) == ["[CLS]", "the", "parcel", "'", "s", "[SEP]"]
+    assert tokens.spans == [(0, 0), (0, 3), (5, 11), (11, 12), (12, 13), (0, 0)]
+    assert tokens.special.tolist() == [True, False, False, False, False, True]
+    assert tokens.types == [0] * 6
+    assert tokens.truncated is False
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_spans_cover_the_text(tiny_models, name):
+    transformer = load(tiny_models[name])
+    text = "the parcel, is\n late (7)"
+    (tokens,) = transformer.tokenize([text])
+    assert len(tokens.ids) == len(tokens.spans) == len(tokens.special)
+    covered = {i for begin, end in tokens.spans for i in range(begin, end)}
+    assert {i for i, character in enumerate(text) if not character.isspace()} <= covered <= set(range(len(text)))
+    assert all(span == (0, 0) for span, special in zip(tokens.spans, tokens.special, strict=True) if special)
+    assert 1 <= tokens.special.sum() <= 2
+
+
+def test_special_tokens_of_xlnet_stand_at_the_end(tiny_models):
+    (tokens,) = load(tiny_models["xlnet"]).tokenize(["the parcel"])
+    assert tokens.special.tolist() == [False, False, True, True]
+    assert tokens.types == [0, 0, 0, 2]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_truncation(tiny_models, name):
+    transformer = load(tiny_models[name], max_length=9)
+    n_special = int(transformer.tokenize(["the"])[0].special.sum())
+    n_extra = int(name in {"xlnet", "t5"})  # a lone ▁ before the first mark
+    texts = ["!" * (n - n_special - n_extra) for n in (9, 10, 50)]
+    tokens = transformer.tokenize(texts)
+    assert [len(t.ids) for t in tokens] == [9, 9, 9]
+    assert [t.truncated for t in tokens] == [False, True, True]
+    assert tokens[2].special.sum() == n_special  # it is the text that is cut
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("bert", 64),
+        ("distilbert", 64),
+        ("roberta", 62),  # its positions begin behind that of the padding
+        ("modernbert", 64),
+        ("xlnet", 1000),  # the last two know relative positions only
+        ("t5", 1000),
+    ],
+)
+def test_position_limit(tiny_models, name, limit):
+    if name not in ARCHITECTURES:
+        pytest.skip(name)
+    transformer = load(tiny_models[name], max_length=1000)
+    assert transformer.max_length == limit
+    tokens = transformer.tokenize(["!" * 1999, "!"])
+    assert len(tokens[0].ids) == limit
+    assert [t.truncated for t in tokens] == [True, False]
+    got = transformer.forward(tokens)
+    assert [len(v) for v in got] == [limit, len(tokens[1].ids)]
+    assert np.isfinite(got[0]).all()
+
+
+def test_limit_of_the_tokenizer(tiny_bert, tmp_path):
+    folder = copy(tiny_bert, tmp_path / "m", tokenizer={"model_max_length": 11})
+    assert load(folder).max_length == 11
+    assert load(folder, max_length=7).max_length == 7
+
+
+def test_special_tokens_written_in_a_text(tiny_bert):
+    (tokens,) = load(tiny_bert).tokenize(["the [SEP] [PAD] parcel"])
+    assert len(tokens.ids) == 6
+    assert tokens.special.tolist() == [True, False, False, False, False, True]
+    # [PAD] in a text is a token like any other, not padding
+    assert len(vectors(load(tiny_bert), ["the [SEP] [PAD] parcel"])[0]) == 6
+
+
+# -------------------------------------------------------------------- loading
+
+
+def test_loading_is_quiet_and_leaves_no_trace(tiny_bert, capfd, monkeypatch):
+    from transformers.utils import logging
+
+    monkeypatch.setattr(logging, "_tqdm_active", True)
+    monkeypatch.delenv("DISABLE_SAFETENSORS_CONVERSION", raising=False)
+    logging.set_verbosity(python_logging.INFO)
+    environment, states = dict(os.environ), (random.getstate(), torch.get_rng_state())
+    try:
+        vectors(load(tiny_bert), TEXTS)
+        assert logging.get_verbosity() == python_logging.INFO
+    finally:
+        logging.set_verbosity_warning()
+    assert logging.is_progress_bar_enabled()
+    assert dict(os.environ) == environment
+    assert capfd.readouterr() == ("", "")
+    assert random.getstate() == states[0]
+    assert torch.equal(torch.get_rng_state(), states[1])
+
+
+def test_environment_of_the_user_is_kept(tiny_bert, monkeypatch):
+    monkeypatch.setenv("DISABLE_SAFETENSORS_CONVERSION", "0")
+    load(tiny_bert)
+    assert os.environ["DISABLE_SAFETENSORS_CONVERSION"] == "0"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_code_of_a_model_is_not_run(tiny_bert, tmp_path, known):
+    """A model of an unknown type is refused; one of a known type is what transformers makes of it."""
+    evidence = tmp_path / "ran"
+    names = {"AutoConfig": "mine.Config", "AutoModel": "mine.Model", "AutoTokenizer": ["mine.Slow", "mine.Fast"]}
+    custom = {"auto_map": names}
+    config = custom | ({} if known else {"model_type": "mine"})
+    folder = copy(tiny_bert, tmp_path / "m", config=config, tokenizer=custom)
+    (folder / "mine.py").write_text(f"open({str(evidence)!r}, 'w').close()\n")
+    if known:
+        np.testing.assert_array_equal(vectors(load(folder), TEXTS[:1])[0], vectors(load(tiny_bert), TEXTS[:1])[0])
+    else:
+        with pytest.raises(OSError, match=r"could not be loaded.*custom code"):
+            load(folder)
+        with pytest.raises(ValueError, match="custom code"):
+            read_config(folder)
+    assert not evidence.exists()
+
+
+class _Shell:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return subprocess.getoutput, (self.command,)
+
+
+def test_pickled_code_is_not_run(tiny_bert, tmp_path):
+    evidence, folder = tmp_path / "ran", copy(tiny_bert, tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    torch.save({"embeddings.word_embeddings.weight": _Shell(f"touch {evidence}")}, folder / "pytorch_model.bin")
+    with pytest.raises((OSError, pickle.UnpicklingError), match="Weights only load failed"):
+        load(folder)
+    assert not evidence.exists()
+    torch.load(folder / "pytorch_model.bin", weights_only=False)
+    assert evidence.exists()  # it would have
+
+
+def test_pickled_tensors_are_read(tiny_bert, tmp_path, network):
+    folder = copy(tiny_bert, tmp_path / "m")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    np.testing.assert_array_equal(vectors(load(folder), TEXTS[:1])[0], vectors(load(tiny_bert), TEXTS[:1])[0])
+    assert network == []  # nor is the hub asked for a conversion to safetensors
+
+
+def test_safetensors_are_preferred(tiny_bert, tmp_path):
+    folder = copy(tiny_bert, tmp_path / "m")
+    (folder / "pytorch_model.bin").write_bytes(b"no weights at all")
+    np.testing.assert_array_equal(vectors(load(folder), TEXTS[:1])[0], vectors(load(tiny_bert), TEXTS[:1])[0])
+
+
+def test_slow_tokenizer_is_refused(tiny_bert, tmp_path):
+    folder = copy(tiny_bert, tmp_path / "m")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "CanineTokenizer"}')
+    with pytest.raises(OSError, match=r"CanineTokenizer\) has no fast version.* Expected a tokenizer.json"):
+        load(folder)
+
+
+def test_unknown_architecture_is_refused(tiny_bert, tmp_path):
+    folder = copy(tiny_bert, tmp_path / "m", config={"model_type": "never-heard-of", "architectures": ["No"]})
+    with pytest.raises(OSError, match=r"m could not be loaded:.*never-heard-of"):
+        load(folder)
+
+
+# -------------------------------------------------------------------- device and dtype
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_pick_device(monkeypatch, there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert pick_device("auto") == torch.device("cuda" if there else "cpu")
+    assert pick_device("cpu") == CPU
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize(
+    ("avx512", "amx", "mkldnn", "expected"),
+    [
+        (False, False, True, torch.float32),
+        (True, False, True, torch.bfloat16),
+        (False, True, True, torch.bfloat16),
+        (True, True, False, torch.float32),
+    ],
+)
+def test_pick_dtype_of_a_processor(monkeypatch, avx512, amx, mkldnn, expected):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: mkldnn)
+    assert pick_dtype("auto", CPU) == expected
+    assert pick_dtype("float32", CPU) == torch.float32
+    assert pick_dtype("float16", CPU) == torch.float16
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_pick_dtype_of_cuda(monkeypatch, fast, expected):
+    # With emulation every device would say yes.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or fast)
+    assert pick_dtype("auto", torch.device("cuda")) == expected
+
+
+def test_pick_dtype_elsewhere():
+    assert pick_dtype("auto", torch.device("meta")) == torch.float32
