@@ -44,8 +44,8 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         None is ``TokenEncoder()``, a str a model folder or hub id for it. With "precomputed", X holds vectors instead
         of texts: a `RaggedArray`, or a 2-D array in which each row is a text of one token.
     n_latent : int or "auto", default="auto"
-        Latent axes of a class's space (the paper's m). "auto" is 16 for up to six classes and fewer for more, down to
-        2: with many classes each needs few axes, and the work grows with their product.
+        Latent axes of a class's space (the paper's m). "auto" is 8 for up to twelve classes and fewer for more, down
+        to 2: with many classes each needs few axes, and the work grows with their product.
     n_members : int, default=4
         Models that differ in their start only, trained side by side on the same batches; their logits are averaged.
     pooling : {"attention", "mean"}, default="attention"
@@ -64,10 +64,10 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Learning rate; the peak with "one_cycle".
     lr_schedule : {"one_cycle", "constant"}, default="one_cycle"
     max_epochs : int or "auto", default="auto"
-        Passes over the texts. "auto" is 10, or more where that would be fewer than 200 steps.
+        Passes over the texts. "auto" is 10, or more where that would be fewer than 100 steps.
     batch_size : int, default=256
         Texts.
-    weight_decay : float, default=0.05
+    weight_decay : float, default=0.5
         Decoupled (AdamW), not on the intercept.
     early_stopping : bool, default=False
         Set a part of the texts aside, keep the epoch with the lowest cross-entropy on it, and stop after
@@ -164,7 +164,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         lr_schedule: str = "one_cycle",
         max_epochs: int | str = "auto",
         batch_size: int = 256,
-        weight_decay: float = 0.05,
+        weight_decay: float = 0.5,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -420,7 +420,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
 
 def _n_latent(n_classes: int) -> int:
-    return int(np.clip(96 // n_classes, 2, 16))
+    return int(np.clip(96 // n_classes, 2, 8))
 
 
 def _take(X: Any, rows: NDArray[np.integer]) -> Any:

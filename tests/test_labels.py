@@ -77,7 +77,15 @@ def test_container(build, y, kinds):
 
 
 @pytest.mark.parametrize(
-    "build", [list, np.array, object_array, lambda y: pandas().Series(y), lambda y: polars().Series(y)]
+    "build",
+    [
+        list,
+        np.array,
+        object_array,
+        lambda y: list(np.array(y, np.float32)),
+        lambda y: pandas().Series(y),
+        lambda y: polars().Series(y),
+    ],
 )
 def test_whole_numbers_as_float(build):
     labels = check(build(FLOAT))
@@ -200,6 +208,7 @@ NO_INDICATOR = {
     "NaN": [[1, 0], [0, float("nan")], [1, 1]],
     "infinity": [[1, 0], [0, float("inf")], [1, 1]],
     "None": [[1, 0], [0, None], [1, 1]],
+    "objects": [[{}, 1], [0, 1], [0, 0]],
     "str": [["a", "b"], ["c", "d"], ["e", "f"]],
     "str array": np.array([["a", "b"], ["c", "d"], ["e", "f"]]),
     "StringDType": string_array([["a", "b"], ["c", "d"], ["e", "f"]]),

@@ -154,6 +154,7 @@ def test_bad_values(values, message):
     ("offsets", "message"),
     [
         ([], r"1-D array of n_texts \+ 1 integers\. Got shape \(0,\)"),
+        (np.array([], int), r"1-D array of n_texts \+ 1 integers\. Got shape \(0,\), dtype int64"),
         ([[0, 5]], r"1-D array of n_texts \+ 1 integers\. Got shape \(1, 2\)"),
         (5, r"1-D array of n_texts \+ 1 integers\. Got shape \(\)"),
         ([0.0, 5.0], r"1-D array of n_texts \+ 1 integers\. Got shape \(2,\), dtype float64"),

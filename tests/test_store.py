@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from skspace import RaggedArray, TokenStore
 from skspace import _shard as shard_module
@@ -263,6 +264,7 @@ def test_what_another_clears_is_missing(tmp_path):
     other = fresh(store)
     assert_found(other, TEXTS)
     store.clear()
+    assert other.info()["n_texts"] == 0
     assert_missing(other, TEXTS)
 
 
@@ -405,6 +407,14 @@ def test_number_of_files_stays_bounded(tmp_path):
     assert fresh(store).info()["n_texts"] == 200
     np.testing.assert_array_equal(early[0], vectors_of(texts[0]))
     assert_found(other, texts)  # it knew a shard that is no more
+
+
+def test_number_of_files_stays_bounded_over_processes(tmp_path):
+    texts = [f"text number {i}" for i in range(2 * MAX_SMALL_SHARDS)]
+    for text in texts:
+        write(TokenStore(tmp_path, NAMESPACE), [text])  # each knows no shard but its own
+    assert len(shards_of(TokenStore(tmp_path, NAMESPACE))) <= MAX_SMALL_SHARDS
+    assert_found(TokenStore(tmp_path, NAMESPACE), texts)
 
 
 def test_large_shards_are_left_alone(tmp_path, monkeypatch):
@@ -612,6 +622,7 @@ HEADERS = {
     "no UTF-8": lambda h: b'{"__metadata__": "\xff\xfe"}',
     "nested deeply": lambda h: b"[" * 60_000,
     "a long number": lambda h: b'{"__metadata__": ' + b"9" * 60_000 + b"}",
+    "padded with 70 000 spaces": lambda h: json.dumps(h).encode() + b" " * 70_000,
     "a list": lambda h: [h],
     "null": lambda h: None,
     "empty": lambda h: {},
@@ -704,9 +715,67 @@ def test_the_helpers_alone_do_no_damage(tmp_path):
     assert_found(fresh(store), TEXTS)
 
 
-def test_foreign_safetensors_file_under_a_shard_name(tmp_path):
-    from safetensors.numpy import save
+def forge(store, texts, values, **parts):
+    """Put a shard with `parts` that do not fit, but with right checksums, into the store."""
+    offsets = np.cumsum([0, *(len(text.split()) for text in texts)])
+    tensors = {
+        "keys": text_keys(texts).view(np.uint8).reshape(-1, 16),
+        "offsets": np.asarray(parts.get("offsets", offsets), "<i8"),
+        "truncated": np.asarray(parts.get("truncated", [False] * len(texts)), np.uint8),
+    }
+    values_digest = hashlib.sha256(values).hexdigest()
+    index_digest = shard_module._index_digest(store.digest, *tensors.values(), values.shape, values_digest)
+    metadata = {"index": index_digest, "values": values_digest, "namespace": store.digest}
+    store.folder.mkdir(parents=True, exist_ok=True)
+    (store.folder / f"{index_digest}.safetensors").write_bytes(save({**tensors, "values": values}, metadata))
 
+
+def test_forged_shard_with_nothing_wrong(tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    forge(store, TEXTS, np.concatenate([vectors_of(text) for text in TEXTS]))
+    assert_found(store, TEXTS)
+
+
+@pytest.mark.parametrize(
+    "offsets", [[0, 1, 3, 3, 7], [0, 1, 3, 3, 7, 7, 7], [0, 1, 3, 3, 6, 6], [0, 1, 3, 3, 7, 8], []]
+)
+def test_forged_shard_with_parts_that_do_not_fit(offsets, tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    forge(store, TEXTS, np.concatenate([vectors_of(text) for text in TEXTS]), offsets=offsets)
+    assert_damage_is_noticed(store, TEXTS)
+
+
+def test_values_exchanged_together_with_their_checksum(tmp_path):
+    store = filled(tmp_path, TEXTS)
+    path = only_shard(store)
+    raw = path.read_bytes()
+    raw = flip(raw, place_of(raw, "values")[0])
+    header, begin = header_of(raw)
+    first, stop = header["values"]["data_offsets"]
+    header["__metadata__"]["values"] = hashlib.sha256(raw[begin + first : begin + stop]).hexdigest()
+    path.write_bytes(with_header(raw, header))
+    assert_damage_is_noticed(fresh(store), TEXTS)
+
+
+def test_width_of_no_values(tmp_path):
+    store = filled(tmp_path, ["", " "])
+    path = only_shard(store)
+    raw = path.read_bytes()
+    header, _ = header_of(raw)
+    header["values"]["shape"] = [0, D + 1]
+    path.write_bytes(with_header(raw, header))
+    assert_damage_is_noticed(fresh(store), ["", " "])
+
+
+def test_file_cut_short_between_index_and_values(tmp_path):
+    store = filled(tmp_path, TEXTS)
+    other = fresh(store)
+    assert other.info()["n_texts"] == len(TEXTS)  # has read the index, not the values
+    os.truncate(only_shard(store), 100)
+    assert_damage_is_noticed(other, TEXTS)
+
+
+def test_foreign_safetensors_file_under_a_shard_name(tmp_path):
     store = filled(tmp_path, TEXTS)
     only_shard(store).write_bytes(save({"weight": np.ones((3, 4), np.float32)}, {"format": "pt"}))
     assert_damage_is_noticed(fresh(store), TEXTS)

@@ -65,7 +65,7 @@ CONTAINERS = {
     "pandas repeated index": lambda t: pandas().Series(t, index=[7] * len(t)),
     "pandas index": lambda t: pandas().Index(t),
     "pandas frame": lambda t: pandas().DataFrame({"text": t}),
-    "pandas frame, odd names": lambda t: pandas().DataFrame({3: t}, index=[7] * len(t)),
+    "pandas frame, odd names": lambda t: pandas().DataFrame({3: t}, index=range(len(t), 0, -1)),
     "pandas frame, string": lambda t: pandas().DataFrame({"text": t}, dtype="string"),
     "polars series": lambda t: polars().Series(t),
     "polars named series": lambda t: polars().Series("text", t),

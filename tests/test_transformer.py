@@ -57,7 +57,6 @@ def copy(folder, to, *, config=None, tokenizer=None):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_vectors_are_those_of_transformers(tiny_models, hidden_states, name, layer):
     transformer = load(tiny_models[name], layer=layer)
-    assert transformer.n_features == 32
     tokens = transformer.tokenize(TEXTS)
     assert max(len(t.ids) for t in tokens) == MAX_LENGTH
     assert min(len(t.ids) for t in tokens) <= 2
@@ -75,12 +74,6 @@ def test_layers_differ(tiny_models, hidden_states, name):
     states = hidden_states(tiny_models[name], TEXTS[0], MAX_LENGTH)
     assert all(np.abs(a - b).mean() > 0.05 for a, b in pairwise(states))
     assert np.abs(states[0][0] - states[0][1]).mean() > 0.05
-
-
-def test_padding_sides(tiny_models):
-    sides = {name: load(tiny_models[name]).tokenizer.padding_side for name in ARCHITECTURES}
-    assert sides.pop("xlnet", "left") == "left"
-    assert set(sides.values()) == {"right"}
 
 
 @pytest.mark.parametrize("layer", range(DEPTH + 1))
@@ -110,8 +103,9 @@ def test_layers_above_are_not_run(tiny_models, name, layer):
 
 def test_no_decoder(tiny_models):
     transformer = load(tiny_models["t5"])
-    assert not transformer.model.config.is_encoder_decoder or not hasattr(transformer.model, "decoder")
-    assert not any("cross" in name.lower() or "EncDec" in name for name, _ in transformer.model.named_modules())
+    assert type(load(tiny_models["t5"]).model).__name__ == "T5Stack"
+    n_in_file = len(load_file(f"{tiny_models['t5']}/model.safetensors"))
+    assert len(transformer.model.state_dict()) < n_in_file  # the decoder's weights are not kept in memory
 
 
 def test_model_that_cannot_be_cut_is_run_whole(tiny_bert, hidden_states, monkeypatch):
@@ -187,7 +181,9 @@ def test_spans_cover_the_text(tiny_models, name):
 
 
 def test_special_tokens_of_xlnet_stand_at_the_end(tiny_models):
-    (tokens,) = load(tiny_models["xlnet"]).tokenize(["the parcel"])
+    transformer = load(tiny_models["xlnet"])
+    assert transformer.tokenizer.padding_side == "left"  # so that the comparisons above are with padding of that kind
+    (tokens,) = transformer.tokenize(["the parcel"])
     assert tokens.special.tolist() == [False, False, True, True]
     assert tokens.types == [0, 0, 0, 2]
 

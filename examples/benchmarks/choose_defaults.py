@@ -23,7 +23,7 @@ import torch
 from skspace import SpaceClassifier, TokenEncoder
 
 SETS = ("trec", "sma", "mr", "covid_fake_news", "hatexplain", "banking77")
-BASE = {"lr": 0.02, "weight_decay": 0.05, "n_members": 4, "max_epochs": 10}
+BASE = {"lr": 0.02, "weight_decay": 0.5, "n_members": 4, "max_epochs": 10}
 CHANGES = {
     "base": {},
     "1 member": {"n_members": 1},
@@ -33,7 +33,7 @@ CHANGES = {
     "lr .005": {"lr": 0.005},
     "5 epochs": {"max_epochs": 5},
     "15 epochs": {"max_epochs": 15},
-    "decay .5": {"weight_decay": 0.5},
+    "decay .05": {"weight_decay": 0.05},
     "decay 2": {"weight_decay": 2.0},
     "m 4": {"n_latent": 4},
     "m 8": {"n_latent": 8},
