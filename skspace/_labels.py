@@ -6,6 +6,7 @@ Floor 0. Mixed and missing labels are found before numpy turns them into text: `
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def check_labels(y: Any, *, n_rows: int, estimator: str) -> NDArray[Any]:
     Returns
     -------
     ndarray of shape (n_texts,) or, of int64, (n_texts, n_classes)
-        Objects that are all str or all bool become arrays of that kind.
+        Objects that are all bool or all int become arrays of that kind; str stay as they are.
 
     Raises
     ------
@@ -63,13 +64,15 @@ def check_labels(y: Any, *, n_rows: int, estimator: str) -> NDArray[Any]:
 
 
 def _as_array(y: Any) -> NDArray[Any]:
+    if isinstance(y, np.ma.MaskedArray):
+        y = np.array(y.tolist(), dtype=object)  # None where masked
     if hasattr(y, "to_numpy"):  # pandas, polars, pyarrow
-        y = y.to_numpy()
+        y = y.to_numpy(zero_copy_only=False) if hasattr(y, "to_pylist") else y.to_numpy()
     elif hasattr(y, "toarray"):  # a sparse indicator matrix
         y = y.toarray()
     elif hasattr(y, "__array__"):
         y = np.asarray(y)
-    if isinstance(y, (str, bytes)) or not hasattr(y, "__len__"):
+    if isinstance(y, (str, bytes, Mapping, Set)) or not hasattr(y, "__len__"):
         raise ValueError(
             f"y should be a 1d array, got {y!r:.60} instead. Expected one label a text in a list, array or Series."
         )
@@ -93,11 +96,19 @@ def _one_kind(labels: NDArray[Any]) -> NDArray[Any]:
                 f"Labels must be all str, all int or all bool. Got {rows} instead; convert them to one type."
             )
         if kinds <= {"bool", "int", "float"}:
-            labels = labels.astype(kinds.pop()) if kinds else labels
+            try:
+                labels = labels.astype(kinds.pop()) if kinds else labels
+            except OverflowError as error:
+                row = next(row for row, label in enumerate(labels) if not -(2**63) <= label < 2**63)
+                raise ValueError(
+                    f"Labels that are int must fit 64 bits. Got {labels[row]} in row {row} instead; use str labels."
+                ) from error
         elif kinds != {"str"}:
             raise ValueError(
                 f"Unknown label type: labels must be str, int or bool. Got {kinds.pop()} in row 0 instead."
             )
+    elif labels.dtype.kind not in "biufcU":
+        raise ValueError(f"Unknown label type: labels must be str, int or bool. Got dtype {labels.dtype} instead.")
     elif labels.dtype.kind == "f":
         for place in np.flatnonzero(~np.isfinite(labels)):
             _refuse_missing(float(labels[place]), int(place))
@@ -125,7 +136,8 @@ def _refuse_missing(label: Any, row: int) -> None:
 
 def _indicator_matrix(labels: NDArray[Any]) -> NDArray[np.int64]:
     try:
-        numbers = labels.astype(np.float64)
+        text = labels.dtype.kind not in "biufO" or any(isinstance(label, (str, bytes)) for label in labels.flat)
+        numbers = np.array([[np.nan]]) if text or labels.size == 0 else labels.astype(np.float64)
     except (TypeError, ValueError):
         numbers = np.array([[np.nan]])
     if not np.isin(numbers, (0, 1)).all():

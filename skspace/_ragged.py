@@ -69,6 +69,7 @@ class RaggedArray:
 
     def __init__(self, values: ArrayLike, offsets: ArrayLike) -> None:
         values = np.ascontiguousarray(values)
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
         offsets = np.asarray(offsets)
         if values.ndim != 2:
             raise ValueError(
@@ -85,7 +86,7 @@ class RaggedArray:
                 f"Got shape {offsets.shape}, dtype {offsets.dtype} instead."
             )
         offsets = offsets.astype(np.int64)
-        if offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
+        if offsets[0] != 0 or offsets[-1] != len(values) or (offsets[1:] < offsets[:-1]).any():
             raise ValueError(
                 f"RaggedArray: offsets must start with 0, never fall and end with n_tokens={len(values)}. "
                 f"Got first {offsets[0]}, last {offsets[-1]} instead."
@@ -111,11 +112,11 @@ class RaggedArray:
         if not arrays:
             arrays = [np.empty((0, n_features or 0), np.float32)]
             return cls(arrays[0], [0])
+        width = n_features or (arrays[0].shape[-1] if arrays[0].ndim else "n_features")
         for i, row in enumerate(arrays):
-            if row.ndim != 2 or row.shape[1] != (n_features or arrays[0].shape[1]):
+            if row.ndim != 2 or row.shape[1] != width:
                 raise ValueError(
-                    f"RaggedArray: every row must have shape (n_tokens, {n_features or arrays[0].shape[-1]}). "
-                    f"Got {row.shape} in row {i} instead."
+                    f"RaggedArray: every row must have shape (n_tokens, {width}). Got {row.shape} in row {i} instead."
                 )
         return cls(np.concatenate(arrays), np.cumsum([0, *map(len, arrays)]))
 
@@ -259,15 +260,16 @@ class RaggedArray:
     def __getstate__(self) -> dict[str, Any]:
         """Rows of files travel as their path; rows in memory without the rest of the array they were taken from."""
         state = self.__dict__.copy()
-        memory = [i for i, s in enumerate(self._segments) if isinstance(s, np.ndarray)]
-        if not memory:
-            return state
-        rows = np.flatnonzero(np.isin(self._segment, memory))
-        lengths = self.lengths[rows]
-        state["_segments"] = [s for s in self._segments if not isinstance(s, np.ndarray)] + [self._read(rows)]
-        renumber = np.cumsum([not isinstance(s, np.ndarray) for s in self._segments]) - 1
-        state["_segment"] = renumber[self._segment].astype(np.int32)
-        state["_segment"][rows] = len(state["_segments"]) - 1
-        state["_start"] = self._start.copy()
-        state["_start"][rows] = np.cumsum(lengths) - lengths
+        used = np.unique(self._segment).tolist()
+        files = [i for i in used if not isinstance(self._segments[i], np.ndarray)]
+        place = np.full(len(self._segments), len(files), np.int32)  # rows in memory move into one last segment
+        place[files] = np.arange(len(files))
+        state["_segment"] = place[self._segment]
+        state["_segments"] = [self._segments[i] for i in files]
+        rows = np.flatnonzero(state["_segment"] == len(files))
+        if len(rows) or not files:
+            lengths = self.lengths[rows]
+            state["_segments"].append(self._read(rows))
+            state["_start"] = self._start.copy()
+            state["_start"][rows] = np.cumsum(lengths) - lengths
         return state

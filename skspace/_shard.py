@@ -62,11 +62,15 @@ class Shard:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             header, data = _read_header(file, size)
+            shapes = [_extent(header, name, data, size)[0] for name in ("keys", "offsets", "truncated", "values")]
+            n = shapes[0][0] if shapes[0] else 0
+            if shapes[:3] != [(n, 16), (n + 1,), (n,)] or len(shapes[3]) != 2 or max(shapes[3]) > 2**40:
+                raise Damage("its parts do not fit each other")
             keys, offsets, truncated = (
                 _read_tensor(file, header, name, data, size) for name in ("keys", "offsets", "truncated")
             )
         metadata = header.get("__metadata__") or {}
-        self.n_tokens, self.n_features = _shape_of_values(header, data, size)
+        self.n_tokens, self.n_features = shapes[3]
         self.begin = data + header["values"]["data_offsets"][0]
         self.nbytes = size
         self.values_digest = metadata.get("values")
@@ -77,7 +81,8 @@ class Shard:
         self.keys: Keys = keys.view("<u8").reshape(-1, 2)
         self.offsets: NDArray[np.int64] = offsets.astype(np.int64)
         self.truncated = truncated.astype(bool)
-        if len(self.offsets) != len(self.keys) + 1 or self.offsets[-1] != self.n_tokens:
+        rising = self.offsets[0] == 0 and (self.offsets[1:] >= self.offsets[:-1]).all()
+        if not rising or self.offsets[-1] != self.n_tokens:
             raise Damage("its parts do not fit each other")
         self._order = np.argsort(self.keys[:, 0], kind="stable")
         self._sorted = self.keys[self._order, 0]
@@ -113,7 +118,13 @@ class Reader:
     def __init__(self, path: Path, begin: int, n_tokens: int, n_features: int) -> None:
         self.path, self.begin, self.shape = path, begin, (n_tokens, n_features)
         # O_BINARY only where it exists, that is on Windows.
-        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"The cached embeddings in {path} have gone, cleared or merged into another file. Transform the texts "
+                "again: what is missing is computed anew."
+            ) from error
         self._close = weakref.finalize(self, os.close, self._file)
         stat = os.fstat(self._file)
         self.identity = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
@@ -123,6 +134,8 @@ class Reader:
 
     def read_into(self, start: int, out: NDArray[Any]) -> None:
         """Fill `out`, (n, d), with the token vectors start … start + n."""
+        if out.dtype != VALUES_DTYPE or out.shape[1:] != self.shape[1:]:
+            raise ValueError(f"A shard gives float16, (n, {self.shape[1]}). Got {out.dtype}, {out.shape} instead.")
         if out.nbytes == 0:
             return
         view = out.data.cast("B")
@@ -224,13 +237,6 @@ def _read_tensor(file: Any, header: dict[str, Any], name: str, data: int, size: 
     if len(content) != end - begin:
         raise Damage("it is cut short")
     return np.frombuffer(content, _DTYPES[name][1]).reshape(shape)
-
-
-def _shape_of_values(header: dict[str, Any], data: int, size: int) -> tuple[int, int]:
-    shape, _, _ = _extent(header, "values", data, size)
-    if len(shape) != 2:
-        raise Damage("its values are not two-dimensional")
-    return shape[0], shape[1]
 
 
 def write_beside(path: Path, payload: bytes) -> None:

@@ -40,6 +40,7 @@ SHARD_BYTES = 64 * 2**20
 SMALL_SHARD_BYTES = SHARD_BYTES // 8
 MAX_SMALL_SHARDS = 32
 _SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
+_TEMPORARY_NAME = re.compile(r"\.[0-9a-f]{64}\.safetensors\.\d+-\d+\.tmp")
 
 
 def text_keys(texts: Iterable[str]) -> Keys:
@@ -112,9 +113,8 @@ class TokenStore:
         readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:]
         self.folder = Path(cache_dir).expanduser().absolute() / f"v{FORMAT}" / f"{readable}-{self.digest[:24]}"
         self._shards: dict[str, Shard] = {}
-        self._damaged: set[tuple[str, int, int]] = set()
+        self._warned: set[tuple[Any, ...]] = set()
         self._threads = threading.RLock()
-        self._writable = True
 
     # ---------------------------------------------------------------- reading
 
@@ -164,7 +164,9 @@ class TokenStore:
     def _refresh(self) -> bool:
         """Take note of shards that came and went. True where there is a new one."""
         try:
-            names = {entry.name for entry in os.scandir(self.folder) if _SHARD_NAME.fullmatch(entry.name)}
+            entries = [entry for entry in os.scandir(self.folder) if _SHARD_NAME.fullmatch(entry.name)]
+            # Neither a pipe nor a device, which would block whoever opens it.
+            names = {entry.name for entry in entries if entry.is_file() or entry.is_dir()}
         except (FileNotFoundError, NotADirectoryError):
             names = set()
         except OSError as error:
@@ -197,22 +199,22 @@ class TokenStore:
         except OSError:
             # Not ours to remove (a read-only folder) or gone already: warned of once, passed over from now on.
             identity = (path.name, 0, 0)
-        if identity not in self._damaged:
-            self._damaged.add(identity)
-            warnings.warn(
-                f"The cached embeddings in {path} are damaged ({damage}); they are not used and are computed again.",
-                stacklevel=2,
-            )
+        self._warn_once(
+            ("damaged", *identity),
+            f"The cached embeddings in {path} are damaged ({damage}); they are not used and are computed again.",
+        )
 
     def _warn_unreadable(self, path: Path, error: OSError) -> None:
-        identity = (str(path), error.errno or 0, -1)
-        if identity not in self._damaged:
-            self._damaged.add(identity)
-            warnings.warn(
-                f"The embedding cache cannot read {path} ({error}); what is in it is computed again. Check its "
-                "permissions, or choose another folder with cache_dir or SKSPACE_CACHE_DIR.",
-                stacklevel=2,
-            )
+        self._warn_once(
+            ("unreadable", str(path), error.errno),
+            f"The embedding cache cannot read {path} ({error}); what is in it is computed again. Check its "
+            "permissions, or choose another folder with cache_dir or SKSPACE_CACHE_DIR.",
+        )
+
+    def _warn_once(self, identity: tuple[Any, ...], message: str) -> None:
+        if identity not in self._warned:
+            self._warned.add(identity)
+            warnings.warn(message, stacklevel=3)
 
     # ---------------------------------------------------------------- writing
 
@@ -265,7 +267,12 @@ class TokenStore:
             Holds the vectors, text after text.
         offsets : ndarray of int64 of shape (n_texts + 1,)
         """
-        packed = np.concatenate(values).astype(VALUES_DTYPE, copy=False)  # (n_tokens, d)
+        if not len(keys) == len(values) == len(truncated):
+            raise ValueError(
+                f"TokenStore needs one array and one flag a text. Got {len(keys)} keys, {len(values)} arrays and "
+                f"{len(truncated)} flags instead."
+            )
+        packed = np.ascontiguousarray(np.concatenate(values), VALUES_DTYPE)  # (n_tokens, d)
         offsets = np.cumsum([0, *map(len, values)]).astype("<i8")
         if not np.isfinite(packed).all():
             raise ValueError("TokenStore keeps finite float16 values only. Got inf or NaN instead.")
@@ -275,20 +282,29 @@ class TokenStore:
                 shard = write_shard(self.folder, self.digest, keys, packed, offsets, np.asarray(truncated))
                 self._shards[shard.path.name] = shard
                 reader = shard.open()
-                self._merge_small_shards()
-            return reader, offsets
-        except OSError as error:
+        except (OSError, Damage) as error:
             self._warn_unwritable(error)
             return packed, offsets
+        try:
+            with self._threads:
+                self._merge_small_shards()
+        except (OSError, Damage) as error:
+            self._warn_unwritable(error)
+        return reader, offsets
 
     def _merge_small_shards(self) -> None:
         """Keep the number of files bounded when texts come a few at a time. Needs the right to encode."""
         self._refresh()
-        small = [shard for shard in self._shards.values() if shard.nbytes < SMALL_SHARD_BYTES]
+        small = sorted((s for s in self._shards.values() if s.nbytes < SMALL_SHARD_BYTES), key=lambda s: s.nbytes)
         if len(small) <= MAX_SMALL_SHARDS:
             return
+        # The smallest first, and no more than makes a full shard: what is merged passes through memory.
+        fit = np.cumsum([shard.nbytes for shard in small]) <= SHARD_BYTES
+        small = [shard for shard, fits in zip(small, fit, strict=True) if fits]
         opened = [(shard, self._open(shard.path.name, shard)) for shard in small]
         sound = [(shard, reader) for shard, reader in opened if reader is not None]
+        if len(sound) < 2:
+            return
         merged = write_shard(
             self.folder,
             self.digest,
@@ -303,14 +319,12 @@ class TokenStore:
             self._shards.pop(shard.path.name, None)
 
     def _warn_unwritable(self, error: Exception) -> None:
-        if self._writable:
-            self._writable = False
-            warnings.warn(
-                f"The embedding cache cannot write to {self.folder} ({error}). The work goes on without it, but the "
-                "same texts will have to be encoded again; free some space or choose another folder with cache_dir or "
-                "SKSPACE_CACHE_DIR.",
-                stacklevel=2,
-            )
+        self._warn_once(
+            ("unwritable",),
+            f"The embedding cache cannot write to {self.folder} ({error}). The work goes on without it, but the same "
+            "texts will have to be encoded again; free some space or choose another folder with cache_dir or "
+            "SKSPACE_CACHE_DIR.",
+        )
 
     # ---------------------------------------------------------------- care
 
@@ -352,7 +366,8 @@ class TokenStore:
             self._shards.clear()
             if self._exists():
                 for entry in list(os.scandir(self.folder)):
-                    if _SHARD_NAME.fullmatch(entry.name):
+                    ours = _SHARD_NAME.fullmatch(entry.name) or _TEMPORARY_NAME.fullmatch(entry.name)
+                    if ours and not entry.is_dir(follow_symlinks=False):
                         Path(entry.path).unlink(missing_ok=True)
 
     def _exists(self) -> bool:

@@ -49,7 +49,7 @@ def check_texts(X: Any, *, name: str = "X") -> list[str]:
 
 def _items(X: Any, name: str) -> Any:
     """The cells of a container in order."""
-    if hasattr(X, "columns") and hasattr(X, "shape"):  # a data frame or table
+    if hasattr(X, "shape") and hasattr(X, "columns"):  # a data frame or table
         _check_one_column(X.shape, name)
         X = X.iloc[:, 0] if hasattr(X, "iloc") else X[:, 0] if hasattr(X, "to_series") else X.column(0)
     if hasattr(X, "to_pylist"):  # pyarrow
@@ -63,8 +63,10 @@ def _items(X: Any, name: str) -> Any:
         if X.ndim != 1:
             raise ValueError(f"{name} must be one-dimensional or have one column. Got shape {X.shape} instead.")
         return X.tolist()
+    if getattr(X, "ndim", None) == 1 and hasattr(X, "dtype") and hasattr(X, "tolist"):  # an array of pandas
+        return X.tolist()
     if isinstance(X, (list, tuple)):
-        if X and all(isinstance(item, (list, tuple, np.ndarray)) for item in X):
+        if X and all(isinstance(item, (list, tuple)) or (isinstance(item, np.ndarray) and item.ndim) for item in X):
             widths = {len(item) for item in X}
             _check_one_column((len(X), max(widths)), name)
             if widths == {1}:
@@ -86,7 +88,7 @@ def _check_one_column(shape: tuple[int, ...], name: str) -> None:
 
 def _text(item: Any, row: int, name: str) -> str:
     if isinstance(item, str):
-        text = str(item)
+        text = str.__str__(item)  # not str(item), which an Enum answers with its name
         return text if text.isascii() else _SURROGATE.sub("�", text)
     if _is_missing(item):
         raise ValueError(

@@ -352,3 +352,54 @@ def test_continuous(y):
 def test_arrays_of_different_shape():
     with pytest.raises(ValueError, match=r"^y should be a 1d array\. Got rows of different length instead"):
         check([np.zeros((2, 3)), np.zeros((2, 4)), np.zeros((2, 4))])
+
+
+@pytest.mark.parametrize("y", [["a", "b", "a"], [True, False, True], [1, 0, 1]])
+def test_pyarrow_array(y):
+    assert check(pyarrow().array(y)).tolist() == y
+
+
+@pytest.mark.parametrize("y", [{"a", "b", "c"}, frozenset("abc"), dict.fromkeys("abc"), dict.fromkeys("abc").keys()])
+def test_no_order(y):
+    with pytest.raises(ValueError, match=r"^y should be a 1d array, got"):
+        check(y)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [["1", "0"], ["0", "1"], ["1", "1"]],
+        np.array([["1", "0"], ["0", "1"], ["1", "1"]]),
+        np.eye(3, 2, dtype=complex),
+        np.zeros((3, 0)),
+        [[], [], []],
+    ],
+)
+def test_no_indicator(y):
+    with pytest.raises(ValueError, match=r"must be a matrix of zeros and ones"):
+        check(y)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array(["2020-01-01", "NaT", "2020-01-01"], "M8[D]"),
+        np.array([1, 2, 1], "m8[s]"),
+        np.zeros(3, [("a", "U1"), ("b", int)]),
+        np.zeros(3, "V2"),
+        np.array([b"a", b"b", b"a"]),
+    ],
+)
+def test_more_unknown_types(y):
+    with pytest.raises(ValueError, match=r"^Unknown label type"):
+        check(y)
+
+
+def test_huge_int():
+    with pytest.raises(ValueError, match=r"row 1"):
+        check([1, 2**70, 1])
+
+
+def test_masked():
+    with pytest.raises(ValueError, match=r"no label in row 1"):
+        check(np.ma.array([1, 2, 1], mask=[0, 1, 0]))

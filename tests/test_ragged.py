@@ -473,3 +473,19 @@ def test_safe_indexing(key, ragged, rows):
 def test_no_rectangular_array(convert, ragged):
     with pytest.raises(TypeError, match=r"does not fit a rectangular array\. Use \.values and \.offsets"):
         convert(ragged)
+
+
+def test_offsets_that_overflow():
+    with pytest.raises(ValueError, match="never fall"):
+        RaggedArray(np.zeros((5, 1)), [0, 2**63 - 1, -2, 5])
+
+
+def test_from_scalars():
+    with pytest.raises(ValueError, match=r"Got \(\) in row 0"):
+        RaggedArray.from_rows([1.0])
+
+
+def test_foreign_byte_order():
+    ragged = RaggedArray(np.ones((2, 3), ">f4"), [0, 2])
+    assert ragged.dtype.isnative
+    np.testing.assert_array_equal(ragged.values, np.ones((2, 3)))

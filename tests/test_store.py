@@ -1113,3 +1113,126 @@ def test_clear(tmp_path):
     np.testing.assert_array_equal(ragged[3], vectors_of(TEXTS[3]))  # whoever reads goes on reading
     write(store, TEXTS)
     assert_found(store, TEXTS)
+
+
+MORE_HEADERS = {
+    "truncated without dimension": (["x"], lambda h: h["truncated"].update(shape=[])),
+    "keys upright": (["x"], lambda h: h["keys"].update(shape=[16, 1])),
+    "too many dimensions": (TEXTS, lambda h: h["keys"].update(shape=[*h["keys"]["shape"], *[1] * 80])),
+    "keys zero by huge": (TEXTS, lambda h: h["keys"].update(shape=[0, 10**30], data_offsets=[0, 0])),
+    "offsets zero by huge": (TEXTS, lambda h: h["offsets"].update(shape=[2**62, 2**62, 0], data_offsets=[0, 0])),
+    "offsets two-dimensional": (["x"], lambda h: h["offsets"].update(shape=[2, 1])),
+    "truncated two-dimensional": (["x"], lambda h: h["truncated"].update(shape=[1, 1])),
+}
+
+
+@pytest.mark.parametrize(("texts", "change"), MORE_HEADERS.values(), ids=MORE_HEADERS.keys())
+def test_shapes_of_the_index(texts, change, tmp_path):
+    store = filled(tmp_path, texts)
+    path = only_shard(store)
+    header, _ = header_of(path.read_bytes())
+    change(header)
+    path.write_bytes(with_header(path.read_bytes(), header))
+    assert_damage_is_noticed(fresh(store), texts)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"offsets": [0, 9, 3, 3, 7, 7]},
+        {"offsets": [0, -1, 3, 3, 7, 7]},
+        {"offsets": [1, 1, 3, 3, 7, 7]},
+        {"truncated": []},
+        {"truncated": [False] * 6},
+    ],
+)
+def test_forged_parts(parts, tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    forge(store, TEXTS, np.concatenate([vectors_of(text) for text in TEXTS]), **parts)
+    assert_damage_is_noticed(store, TEXTS)
+
+
+def test_merge_of_the_only_sound_shard_keeps_it(tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    for i in range(MAX_SMALL_SHARDS):
+        write(store, [f"text number {i}"])
+    for path in shards_of(store):
+        raw = path.read_bytes()
+        path.write_bytes(flip(raw, place_of(raw, "values")[0]))
+        os.utime(path, ns=(1, 1))
+    with pytest.warns(UserWarning, match=DAMAGED):
+        write(store, ["one more"])
+    assert_found(fresh(store), ["one more"])
+
+
+def test_merge_after_another_process_cleared_everything(tmp_path, monkeypatch):
+    store = TokenStore(tmp_path, NAMESPACE)
+    for i in range(MAX_SMALL_SHARDS):
+        write(store, [f"text number {i}"])
+    refresh = TokenStore._refresh
+
+    def cleared_after_listing(self):
+        new = refresh(self)
+        for path in shards_of(self):
+            path.unlink()
+        return new
+
+    monkeypatch.setattr(TokenStore, "_refresh", cleared_after_listing)
+    segment, _ = write(store, ["one more"])
+    out = np.empty((2, D), np.float16)
+    segment.read_into(0, out)
+    np.testing.assert_array_equal(out, vectors_of("one more"))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_columns_first_values(n, tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    store.write(
+        text_keys(["two words", "one"][:n]),
+        [np.asfortranarray(vectors_of(t)) for t in ["two words", "one"][:n]],
+        [False] * n,
+    )
+    assert_found(fresh(store), ["two words", "one"][:n])
+
+
+@pytest.mark.parametrize(("n_values", "n_flags"), [(1, 2), (3, 2), (2, 1), (2, 3)])
+def test_write_of_uneven_parts(n_values, n_flags, tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    with pytest.raises(ValueError, match=r"one array and one flag a text"):
+        store.write(text_keys(["a", "b"]), [vectors_of("x")] * n_values, [False] * n_flags)
+    assert not store.folder.exists()
+
+
+def test_disk_that_spoils_what_is_written(tmp_path, monkeypatch):
+    write_beside = shard_module.write_beside
+    monkeypatch.setattr(shard_module, "write_beside", lambda path, payload: write_beside(path, payload[:-1]))
+    store = TokenStore(tmp_path, NAMESPACE)
+    with pytest.warns(UserWarning, match=r"cannot write"):
+        segment, _ = write(store, TEXTS)
+    np.testing.assert_array_equal(segment, np.concatenate([vectors_of(text) for text in TEXTS]))
+
+
+def test_clear_passes_over_a_folder_and_takes_temporary_files(tmp_path):
+    store = filled(tmp_path, TEXTS)
+    folder = store.folder / f"{'0' * 64}.safetensors"
+    folder.mkdir()
+    (store.folder / f".{'0' * 64}.safetensors.1-2.tmp").write_bytes(b"half a shard")
+    store.clear()
+    assert {path.name for path in store.folder.iterdir()} == {"namespace.json", folder.name}
+
+
+@pytest.mark.parametrize(("dtype", "n_features"), [(np.float32, D), (np.float16, D // 2)])
+def test_reader_refuses_another_kind_of_array(dtype, n_features, tmp_path):
+    segment, _ = write(TokenStore(tmp_path, NAMESPACE), ["two words"])
+    with pytest.raises(ValueError, match=r"float16"):
+        segment.read_into(0, np.empty((1, n_features), dtype))
+
+
+def test_pickled_slice_leaves_files_behind_that_it_does_not_need(tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    texts = [f"text number {i}" for i in range(20)]
+    for text in texts:
+        write(store, [text])
+    ragged = as_ragged(store.lookup(text_keys(texts)))
+    assert len(pickle.dumps(ragged[[3]])) < 0.3 * len(pickle.dumps(ragged))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(ragged[[3]]))[0], vectors_of(texts[3]))

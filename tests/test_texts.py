@@ -1,5 +1,6 @@
 """check_texts: every container that people keep texts in gives the same list of str; the rest says what is wrong."""
 
+import enum
 import re
 from collections import UserString, deque
 
@@ -274,3 +275,34 @@ def test_no_container(kind):
 def test_errors_name_the_argument(X):
     with pytest.raises((TypeError, ValueError), match=r"^raw_documents must"):
         check_texts(X, name="raw_documents")
+
+
+class Colour(str, enum.Enum):  # noqa: UP042 - what older code has
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda pd: pd.Series(["a", "b"]).values,
+        lambda pd: pd.array(["a", "b"]),
+        lambda pd: pd.Categorical(["a", "b"]),
+        lambda pd: pd.Series(["a", "b"]).unique(),
+    ],
+)
+def test_pandas_arrays(build):
+    assert check_texts(build(pytest.importorskip("pandas"))) == ["a", "b"]
+
+
+def test_enum_of_str():
+    assert check_texts([Colour.RED]) == ["red"]
+
+
+def test_list_of_arrays_without_dimension():
+    with pytest.raises(TypeError, match=r"Got ndarray .* in row 0"):
+        check_texts([np.array("a")])
+
+
+def test_lazy_frame():
+    with pytest.raises(TypeError, match=r"Got LazyFrame instead"):
+        check_texts(pytest.importorskip("polars").LazyFrame({"text": ["a"]}))
