@@ -221,7 +221,8 @@ class FrozenTransformer:
             if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
                 # RoBERTa counts positions from the padding index + 1.
                 return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return limit if limit and limit > 0 else 2**31  # XLNet, without a limit, says -1
 
 
 @contextmanager
