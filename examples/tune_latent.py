@@ -35,7 +35,7 @@ def transformers_is_loaded():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="folder in $SKSPACE_DATA, such as trec")
-    parser.add_argument("--n-latent", type=int, nargs="+", default=[2, 4, 8, 16, 32])
+    parser.add_argument("--n-latent", type=int, nargs="+", default=[2, 4, 8, 16])
     parser.add_argument("--n-jobs", type=int, default=2)
     args = parser.parse_args()
     folder = Path(os.environ.get("SKSPACE_DATA", "data")) / args.dataset

@@ -404,10 +404,10 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _device(self) -> torch.device:
         try:
             return pick_device(self.device)
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
             raise ValueError(
-                "The 'device' parameter of SpaceClassifier must be 'auto' or a torch device such as 'cpu' or 'cuda:0'. "
-                f"Got {self.device!r} instead."
+                "The 'device' parameter of SpaceClassifier must be 'auto' or a torch device that this machine has, such "
+                f"as 'cpu' or 'cuda:0'. Got {self.device!r} instead."
             ) from error
 
     def __sklearn_tags__(self) -> Any:

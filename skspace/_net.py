@@ -242,7 +242,7 @@ def _is_figure(name: str) -> bool:
 def _root_mean_square(data: LabelledTexts) -> float:
     """Of the training tokens' components, texts weighted; 1 where all are 0."""
     total, count = 0.0, 0.0
-    for indices, batch in token_batches(data.rows, 2**18, torch.float64, "cpu"):
+    for indices, batch in token_batches(data.rows, _PREDICT_TOKENS, torch.float64, "cpu"):
         weight = data.weights[indices].to(torch.float64)
         squares = segment_sum(batch.tokens.square().mean(1, keepdim=True), batch.lengths)[:, 0]  # (n_texts,)
         total += float((weight * squares).sum())

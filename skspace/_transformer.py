@@ -46,8 +46,18 @@ class Tokens(NamedTuple):
 
 
 def pick_device(device: str) -> torch.device:
-    """Resolve ``"auto"``: CUDA where there is one, else the processor."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    """Resolve ``"auto"``: CUDA where there is one, else the processor.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no such device on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    picked = torch.device(device)
+    torch.empty(0, device=picked)  # whether it is there is known when something is put on it
+    return picked
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
