@@ -225,7 +225,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         -----
         After Ctrl-C the estimator is as before the call, and what was encoded until then stays in the cache.
         """
-        device = self._device()
+        device = pick_device(self.device, estimator=type(self).__name__)
         X = self._check_input(X, reset=True)
         y = check_labels(y, n_rows=len(X), estimator=type(self).__name__)
         if sample_weight is not None:
@@ -400,15 +400,6 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                 f"Got pooling={self.encoder.pooling!r} instead."
             )
         return clone(self.encoder)
-
-    def _device(self) -> torch.device:
-        try:
-            return pick_device(self.device)
-        except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-            raise ValueError(
-                "The 'device' parameter of SpaceClassifier must be 'auto' or a torch device that this machine has, such "
-                f"as 'cpu' or 'cuda:0'. Got {self.device!r} instead."
-            ) from error
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -307,13 +307,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         return int(self.layer) % (depth + 1)
 
     def _device(self) -> torch.device:
-        try:
-            return pick_device(self.device)
-        except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-            raise ValueError(
-                "The 'device' parameter of TokenEncoder must be 'auto' or a torch device that this machine has, such "
-                f"as 'cpu' or 'cuda:0'. Got {self.device!r} instead."
-            ) from error
+        return pick_device(self.device, estimator=type(self).__name__)
 
     def _transformer(self, files: ModelFiles) -> FrozenTransformer:
         device = self._device()

@@ -45,18 +45,24 @@ class Tokens(NamedTuple):
     truncated: bool
 
 
-def pick_device(device: str) -> torch.device:
+def pick_device(device: str, *, estimator: str) -> torch.device:
     """Resolve ``"auto"``: CUDA where there is one, else the processor.
 
     Raises
     ------
-    RuntimeError
-        If there is no such device on this machine.
+    ValueError
+        If there is no such device on this machine; it names the `estimator` that asked.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    picked = torch.device(device)
-    torch.empty(0, device=picked)  # whether it is there is known when something is put on it
+    try:
+        picked = torch.device(device)
+        torch.empty(0, device=picked)  # whether it is there is known when something is put on it
+    except (RuntimeError, AssertionError) as error:  # a torch that was built without CUDA asserts
+        raise ValueError(
+            f"The 'device' parameter of {estimator} must be 'auto' or a torch device that this machine has, such as "
+            f"'cpu' or 'cuda:0'. Got {device!r} instead."
+        ) from error
     return picked
 
 

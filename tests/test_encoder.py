@@ -259,6 +259,7 @@ def test_dtype_auto(make, monkeypatch, loads, avx512, amx, same_as):
         "/etc",
         "~",
         ".",
+        "config.json",  # exists
     ],
     ids=ascii,
 )
@@ -345,9 +346,10 @@ def test_layer_out_of_range(make, layer):
         make(layer=layer).transform(["a"])
 
 
-def test_unknown_device(make):
-    with pytest.raises(ValueError, match=r"'device' parameter .* such as 'cpu' or 'cuda:0'\. Got 'gpu' instead"):
-        make(device="gpu").transform(["a"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_unknown_device(make, device):
+    with pytest.raises(ValueError, match=rf"'device' parameter .* such as 'cpu' or 'cuda:0'\. Got '{device}' instead"):
+        make(device=device).transform(["a"])
 
 
 @pytest.mark.parametrize("method", ["fit", "transform", "tokenize"])
@@ -771,21 +773,22 @@ def test_infinite_vectors_are_refused(make, tiny_bert, tmp_path, cached):
 
 
 def test_one_infinite_vector_costs_no_other_text(make, monkeypatch, batches):
+    encoder = make(batch_tokens=1)
+    encoder.transform(["text", "late"])
     record = FrozenTransformer.forward
 
     def overflow(self, batch):
         vectors = record(self, batch)
-        if len(batches) == 2:
+        if len(batches) == 4:
             vectors[0][1, 5] = np.inf
         return vectors
 
     monkeypatch.setattr(FrozenTransformer, "forward", overflow)
-    encoder = make(batch_tokens=1)
     with pytest.raises(ValueError, match="for the text 'parcel is'"):
-        encoder.transform(["a", "parcel is", "my parcel is late"])
-    assert encoder.cache_info()["n_texts"] == 1
+        encoder.transform(["text", "a", "late", "parcel is", "my parcel is late"])
+    assert encoder.cache_info()["n_texts"] == 3
     encoder.transform(["my parcel is late"])
-    assert n_rows(batches) == 2
+    assert n_rows(batches) == 4
 
 
 def test_progress_bar_leaves_stdout_alone(make, monkeypatch, capfd):
@@ -878,6 +881,7 @@ def test_manners(make):
     assert encoder.fit(["a"]) is encoder
     before = {k: repr(v) for k, v in vars(encoder).items()}
     encoder.transform(["a"])
+    encoder.tokenize(["a"])
     assert {k: repr(v) for k, v in vars(encoder).items()} == before
     assert clone(encoder).get_params() == encoder.get_params()
 
