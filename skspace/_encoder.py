@@ -14,7 +14,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,6 +35,7 @@ __all__ = ["TokenEncoder"]
 _CHUNK_TEXTS = 4096  # tokenised and sorted by length at a time: long enough to waste little padding, bounded in memory
 _FLUSH_SECONDS = 60.0  # what a slow encoder may lose when its process is killed
 _DEPTH_NAMES = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
+_FLOAT32_ONLY = {"xlnet"}  # model types whose code in transformers mixes float32 into whatever it is given
 _WIDTH_NAMES = ("hidden_size", "dim", "d_model", "n_embd")
 
 
@@ -61,7 +61,8 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     special_tokens : {"keep", "drop"}, default="keep"
         Whether the vectors of [CLS], [SEP] and their like are part of the result. The model sees them either way.
     revision : str, default=None
-        Branch, tag or commit at the hub. Pin a commit where it matters that nobody can change the model.
+        Branch, tag or commit at the hub. Pin a commit where it matters that nobody can change the model. Not for a
+        folder.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         What the model computes in. "auto" is bfloat16 where the hardware has instructions for it, else float32.
         Vectors are kept in float16 in any case.
@@ -252,7 +253,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
                 for begin in range(0, len(missing), _CHUNK_TEXTS):
                     chunk = missing[begin : begin + _CHUNK_TEXTS]
                     tokens = transformer.tokenize([texts[i] for i in chunk])
-                    for batch in _batches([len(t.ids) for t in tokens], self.batch_tokens):
+                    for batch in _batches([len(t.ids) for t in tokens], self.batch_tokens, transformer.pads):
                         vectors = transformer.forward([tokens[i] for i in batch])
                         for i, text_vectors in zip(batch, vectors, strict=True):
                             kept = text_vectors[self._kept(tokens[i])]
@@ -279,7 +280,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
                 f"{int(truncated.sum())} of {len(truncated)} texts are longer than max_length={self.max_length} tokens "
                 "(or than the model takes) and were truncated. Raise max_length, or split them.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=5,  # _embed, transform, scikit-learn's wrapper around it, the caller
             )
 
     # ---------------------------------------------------------------- model and store
@@ -287,9 +288,16 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     def _files(self) -> ModelFiles:
         return find_model_files(os.fspath(self.model), self.revision)
 
+    def _config(self, files: ModelFiles) -> dict[str, Any]:
+        path = files.folder / "config.json"
+        try:
+            return dict(json.loads(path.read_text("utf-8")))
+        except ValueError as error:
+            raise OSError(f"{path} is damaged: {error}. Download the model again.") from error
+
     def _config_value(self, files: ModelFiles, names: Sequence[str], attribute: str) -> int:
         """A number of the model's config.json, read without transformers where its name is a known one."""
-        config = json.loads((files.folder / "config.json").read_text("utf-8"))
+        config = self._config(files)
         for name in names:
             if isinstance(config.get(name), int):
                 return config[name]
@@ -309,11 +317,14 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     def _device(self) -> torch.device:
         return pick_device(self.device, estimator=type(self).__name__)
 
+    def _dtype(self, files: ModelFiles, device: torch.device) -> torch.dtype:
+        if self.dtype == "auto" and self._config(files).get("model_type") in _FLOAT32_ONLY:
+            return torch.float32
+        return pick_dtype(self.dtype, device)
+
     def _transformer(self, files: ModelFiles) -> FrozenTransformer:
         device = self._device()
-        return _shared_transformer(
-            files, self._layer(files), int(self.max_length), device, pick_dtype(self.dtype, device)
-        )
+        return _shared_transformer(files, self._layer(files), int(self.max_length), device, self._dtype(files, device))
 
     def _store(self, files: ModelFiles) -> TokenStore | None:
         if self.cache_dir is None:
@@ -327,10 +338,10 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
             "layer": layer,
             "max_length": int(self.max_length),
             "special_tokens": self.special_tokens,
-            "computed": str(pick_dtype(self.dtype, self._device())).removeprefix("torch."),
+            "computed": str(self._dtype(files, self._device())).removeprefix("torch."),
             "stored": "float16",
         }
-        return _shared_store(os.fspath(folder), namespace, f"{Path(self.model).name}-layer{layer}")
+        return _shared_store(os.fspath(folder), namespace, f"{files.name}-layer{layer}")
 
 
 class _ShardInProgress:
@@ -376,11 +387,15 @@ def _distinct(texts: list[str]) -> tuple[list[str], NDArray[np.int64]]:
     return list(index), inverse
 
 
-def _batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices in batches of like length, longest first, so that padded they stay under `batch_tokens`."""
+def _batches(lengths: list[int], batch_tokens: int, pads: bool) -> Iterator[list[int]]:
+    """Indices in batches of like length, longest first, so that padded they stay under `batch_tokens`.
+
+    Without `pads`, of equal length.
+    """
     batch: list[int] = []
     for i in np.argsort(lengths, kind="stable")[::-1].tolist():
-        if batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens:
+        full = batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens
+        if full or (batch and not pads and lengths[i] != lengths[batch[0]]):
             yield batch
             batch = []
         batch.append(i)

@@ -29,7 +29,9 @@ _PACKAGE_DIGESTS = {
 }
 
 _SMALL_FILES = ("*.json", "*.txt", "*.model")
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+# Without any of these transformers makes up an empty tokenizer, to which every word is unknown.
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,15 @@ class ModelFiles:
     folder : Path
     identity : str
         Equal for equal models, wherever they lie: the hub's id and commit, or a digest of the files.
+    name : str
+        For people; a folder's is not part of it, so that it may be renamed.
     digests : dict of str to str
         SHA-256 that `check` demands of a file; only these files are read then.
     """
 
     folder: Path
     identity: str
+    name: str
     digests: dict[str, str] = field(default_factory=dict, compare=False)
 
     def check(self) -> None:
@@ -75,7 +80,7 @@ def find_model_files(model: str, revision: str | None = None) -> ModelFiles:
     model : str
         Folder, or the hub's id.
     revision : str, default=None
-        Branch, tag or commit at the hub; None takes the copy on this machine, else the main branch.
+        Branch, tag or commit at the hub; None takes the copy on this machine, else the main branch. Not for a folder.
 
     Returns
     -------
@@ -85,9 +90,16 @@ def find_model_files(model: str, revision: str | None = None) -> ModelFiles:
     ------
     OSError
         If there is no such model; the message says where was looked.
+    ValueError
+        If a folder is given with a revision.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
+        if revision is not None:
+            raise ValueError(
+                f"The 'revision' parameter must be None for a folder, and {folder.absolute()} is one. Got {revision!r} "
+                "instead; give the folder of the revision that you want."
+            )
         return _from_folder(folder.absolute())
     tried = [f"the folder {folder.absolute()} (does not exist)"]
     found = _from_hub_cache(model, revision, tried)
@@ -99,24 +111,28 @@ def find_model_files(model: str, revision: str | None = None) -> ModelFiles:
 def _from_folder(folder: Path) -> ModelFiles:
     files = _files_read(folder)
     names = {path.name for path in files}
-    if "config.json" not in names or not _has_weights(folder):
+    if "config.json" not in names or not _is_complete(folder):
         raise OSError(
             f"{folder} is no model folder: expected config.json, a tokenizer and weights (model.safetensors), got "
             f"{sorted(names) or 'none of these'}. Write one with model.save_pretrained and tokenizer.save_pretrained."
         )
     listing = "".join(f"{path.name} {_sha256_once(path)}\n" for path in files)
-    return ModelFiles(folder, "files:" + hashlib.sha256(listing.encode()).hexdigest())
+    return ModelFiles(folder, "files:" + hashlib.sha256(listing.encode()).hexdigest(), "folder")
 
 
 def _files_read(folder: Path) -> list[Path]:
-    """The files of a folder that decide over a token's vector: configuration, tokenizer, and the weights in use."""
-    weights = next((found for pattern in _WEIGHTS if (found := sorted(folder.glob(pattern)))), [])
-    small = [path for pattern in _SMALL_FILES for path in folder.glob(pattern)]
-    return sorted(path for path in {*small, *weights} if path.is_file())
+    """The files of a folder that decide over a token's vector: configuration, tokenizer and weights."""
+    # Every file of weights, adapters too, rather than a guess at which of them transformers would take.
+    patterns = (*_SMALL_FILES, "*.safetensors", "*.bin")
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
-def _has_weights(folder: Path) -> bool:
-    return any(next(folder.glob(pattern), None) for pattern in _WEIGHTS)
+def _has(folder: Path, patterns: tuple[str, ...]) -> bool:
+    return any(next(folder.glob(pattern), None) for pattern in patterns)
+
+
+def _is_complete(folder: Path) -> bool:
+    return _has(folder, _WEIGHTS) and _has(folder, _TOKENIZERS)
 
 
 def _from_hub_cache(model: str, revision: str | None, tried: list[str]) -> ModelFiles | None:
@@ -128,9 +144,9 @@ def _from_hub_cache(model: str, revision: str | None, tried: list[str]) -> Model
     except HFValidationError:
         tried.append("the hub's copies on this machine (this is no name that the hub could have)")
         return None
-    if isinstance(config, str) and _has_weights(Path(config).parent):
+    if isinstance(config, str) and _is_complete(Path(config).parent):
         snapshot = Path(config).parent
-        return ModelFiles(snapshot, f"hub:{model}@{snapshot.name}")
+        return ModelFiles(snapshot, f"hub:{model}@{snapshot.name}", model)
     tried.append(f"the hub's copies on this machine in {constants.HF_HUB_CACHE} (none of this model)")
     return None
 
@@ -143,7 +159,7 @@ def _from_package(tried: list[str]) -> ModelFiles | None:
         return None
     listing = "".join(f"{name} {digest}\n" for name, digest in sorted(_PACKAGE_DIGESTS.items()))
     identity = "files:" + hashlib.sha256(listing.encode()).hexdigest()
-    return ModelFiles(Path(spec.origin).parent / "model", identity, _PACKAGE_DIGESTS)
+    return ModelFiles(Path(spec.origin).parent / "model", identity, DEFAULT_MODEL, _PACKAGE_DIGESTS)
 
 
 def _from_hub(model: str, revision: str | None, tried: list[str]) -> ModelFiles:
@@ -157,9 +173,9 @@ def _from_hub(model: str, revision: str | None, tried: list[str]) -> ModelFiles:
                     model, revision=revision, allow_patterns=[*_SMALL_FILES, weights], ignore_patterns=["*/*"]
                 )
             )
-            if _has_weights(snapshot):
-                return ModelFiles(snapshot, f"hub:{model}@{snapshot.name}")
-        tried.append("the hub (it has the model, but no weights that PyTorch reads)")
+            if _is_complete(snapshot):
+                return ModelFiles(snapshot, f"hub:{model}@{snapshot.name}", model)
+        tried.append("the hub (it has the model, but no tokenizer, or no weights that PyTorch reads)")
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         tried.append(f"the hub ({str(error).strip().splitlines()[0]})")
         raise OSError(_not_found(model, revision, tried)) from error

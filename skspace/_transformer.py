@@ -7,7 +7,6 @@ eval mode and without gradients: that is what makes keeping its vectors valid.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,13 +108,16 @@ class FrozenTransformer:
     """
 
     def __init__(self, folder: Path, *, layer: int, max_length: int, device: torch.device, dtype: torch.dtype) -> None:
-        with _quiet_transformers():
+        # Weights that a model's files lack (a pooler) are drawn at random, but not from the user's generator.
+        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
             from transformers import AutoModel, AutoTokenizer
 
             try:
                 self.tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
-                model = AutoModel.from_pretrained(folder, dtype=dtype, trust_remote_code=False, weights_only=True)
-            except (ValueError, OSError, KeyError, ImportError) as error:
+                model, info = AutoModel.from_pretrained(
+                    folder, dtype=dtype, trust_remote_code=False, weights_only=True, output_loading_info=True
+                )
+            except Exception as error:  # damaged files raise whatever their reader does
                 raise OSError(
                     f"The model in {folder} could not be loaded: {str(error).strip()} (skspace needs an encoder that "
                     "transformers.AutoModel and AutoTokenizer load without code of the model's own.)"
@@ -126,13 +128,27 @@ class FrozenTransformer:
                 "to tell where a token stands in its text. Expected a tokenizer.json; write one with "
                 "AutoTokenizer.from_pretrained(...).save_pretrained(folder)."
             )
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
         self.model = model.get_encoder() if model.config.is_encoder_decoder else model
         self.model.eval().requires_grad_(False).to(device)
         self.device, self.dtype, self.layer = device, dtype, layer
-        self.n_features = int(self.model.get_input_embeddings().weight.shape[1])
         self.max_length = min(max_length, self.tokenizer.model_max_length, self._n_positions())
         self._inputs = [n for n in ("token_type_ids",) if n in self.tokenizer.model_input_names]
-        self._take = self._cut_above(layer)
+        try:
+            self._take = self._cut_above(layer)
+            self.pads = self._ignores_padding()
+        except Exception as error:
+            raise OSError(
+                f"The model in {folder} gives no vector for every token at layer={layer}, or cannot compute in "
+                f"{str(dtype).removeprefix('torch.')}: {error}"
+            ) from error
+        used = {names.get(id(parameter), "") for parameter in self.model.parameters()}
+        missing = sorted(name for name in used & set(info["missing_keys"]) if "pooler" not in name)
+        if missing:
+            raise OSError(
+                f"The weights in {folder} do not belong to its config.json: {len(missing)} are missing, "
+                f"{missing[0]!r} among them. Download the model again, or write the folder with save_pretrained."
+            )
 
     # ---------------------------------------------------------------- text to tokens
 
@@ -169,23 +185,21 @@ class FrozenTransformer:
         inputs = self._pad(batch)
         with torch.inference_mode():
             hidden = self._take(inputs)  # (n_texts, n_padded, d)
-        # By the mask, not by counting from the left: XLNet pads on that side.
         packed = hidden[inputs["attention_mask"].bool()].to(torch.float16).cpu().numpy()  # (n_tokens, d)
         return np.split(packed, np.cumsum([len(tokens.ids) for tokens in batch])[:-1])
 
     def _pad(self, batch: Sequence[Tokens]) -> dict[str, torch.Tensor]:
         width = max(len(tokens.ids) for tokens in batch)
-        left = self.tokenizer.padding_side == "left"
         shape = (len(batch), max(width, 1))
         ids = np.full(shape, self.tokenizer.pad_token_id or 0)
         types = np.full(shape, self.tokenizer.pad_token_type_id or 0)
         mask = np.zeros(shape, np.int64)
         for row, tokens in enumerate(batch):
             n = len(tokens.ids)
-            where = slice(shape[1] - n, None) if left else slice(n)
-            ids[row, where], mask[row, where] = tokens.ids, 1
+            # On the right whatever the tokenizer says: on the left it would shift absolute positions.
+            ids[row, :n], mask[row, :n] = tokens.ids, 1
             if tokens.types is not None:
-                types[row, where] = tokens.types
+                types[row, :n] = tokens.types
         arrays = {"input_ids": ids, "attention_mask": mask} | dict.fromkeys(self._inputs, types)
         return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
@@ -221,9 +235,21 @@ class FrozenTransformer:
     def _same(self, take: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> bool:
         try:
             return bool(torch.equal(take(inputs), wanted))
-        except (IndexError, ValueError, TypeError, AttributeError, RuntimeError):
-            # An architecture that counts its layers elsewhere cannot be cut this way.
+        except Exception:
+            # An architecture that counts its layers elsewhere cannot be cut this way, and may fail in any.
             return False
+
+    def _ignores_padding(self) -> bool:
+        """Whether a text's vectors stay what they are beside a longer one. ConvBERT and FNet mix the padding in."""
+        tokens = [t for t in self.tokenize(["", *_PROBE]) if t.ids]
+        with torch.inference_mode():
+            together = self._take(self._pad(tokens))
+            for one, padded in zip(tokens, together, strict=True):
+                alone = self._take(self._pad([one]))[0]
+                # far above rounding, far below what padding does
+                if (alone - padded[: len(alone)]).abs().max() > 0.1 * alone.abs().max():
+                    return False
+        return True
 
     def _last(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         return self.model(**inputs).last_hidden_state
@@ -244,9 +270,6 @@ class FrozenTransformer:
 @contextmanager
 def _quiet_transformers() -> Any:
     """Load without progress bars and notes on unused weights (a model's pooler, say), which mean nothing here."""
-    # Kept from starting its own check for a newer conversion at the hub while a model is loaded from a folder.
-    before = os.environ.get("DISABLE_SAFETENSORS_CONVERSION")
-    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -258,7 +281,3 @@ def _quiet_transformers() -> Any:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-        if before is None:
-            del os.environ["DISABLE_SAFETENSORS_CONVERSION"]
-        else:
-            os.environ["DISABLE_SAFETENSORS_CONVERSION"] = before

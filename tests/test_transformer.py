@@ -245,7 +245,6 @@ def test_loading_is_quiet_and_leaves_no_trace(tiny_bert, capfd, monkeypatch):
     from transformers.utils import logging
 
     monkeypatch.setattr(logging, "_tqdm_active", True)
-    monkeypatch.delenv("DISABLE_SAFETENSORS_CONVERSION", raising=False)
     logging.set_verbosity(python_logging.INFO)
     environment, states = dict(os.environ), (random.getstate(), torch.get_rng_state())
     try:
@@ -258,12 +257,6 @@ def test_loading_is_quiet_and_leaves_no_trace(tiny_bert, capfd, monkeypatch):
     assert capfd.readouterr() == ("", "")
     assert random.getstate() == states[0]
     assert torch.equal(torch.get_rng_state(), states[1])
-
-
-def test_environment_of_the_user_is_kept(tiny_bert, monkeypatch):
-    monkeypatch.setenv("DISABLE_SAFETENSORS_CONVERSION", "0")
-    load(tiny_bert)
-    assert os.environ["DISABLE_SAFETENSORS_CONVERSION"] == "0"
 
 
 @pytest.mark.parametrize("known", [True, False])
