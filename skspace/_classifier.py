@@ -42,7 +42,8 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     ----------
     encoder : None, str, TokenEncoder or "precomputed", default=None
         None is ``TokenEncoder()``, a str a model folder or hub id for it. With "precomputed", X holds vectors instead
-        of texts: a `RaggedArray`, or a 2-D array in which each row is a text of one token.
+        of texts: a `RaggedArray`, or a 2-D array in which each row is a text of one token. To search parameters of the
+        encoder, as ``encoder__layer``, give a ``TokenEncoder()``.
     n_latent : int or "auto", default="auto"
         Latent axes of a class's space (the paper's m). "auto" is 8 for up to twelve classes and fewer for more, down
         to 2: with many classes each needs few axes, and the work grows with their product.
@@ -75,15 +76,17 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     validation_fraction : float, default=0.1
     n_iter_no_change : int, default=10
     callbacks : list of skorch callbacks, default=None
-        Copied for each fit.
+        Copied for each fit. They see the loss and its terms; scikit-learn's scorers in skorch's EpochScoring do not
+        work, since the net knows no labels.
     device : str, default="auto"
         Where the operators are trained: "auto" (CUDA if present, else the processor) or a torch device. The encoder
         has a parameter of its own.
     verbose : int, default=0
         1 prints a table of the epochs.
     random_state : int, RandomState instance or None, default=None
-        Start, order of batches and validation split. An int gives the same model for any ``n_jobs`` and leaves the
-        global random states alone.
+        Start, order of batches and validation split. On the same embeddings an int gives the same model, for any
+        ``n_jobs``, and leaves the global random states alone. None draws from numpy's global one, as elsewhere in
+        scikit-learn.
 
     Attributes
     ----------
@@ -194,6 +197,22 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
+    def set_params(self, **params: Any) -> SpaceClassifier:
+        """Set parameters, those of the encoder as ``encoder__layer`` and the like.
+
+        Raises
+        ------
+        ValueError
+            If the encoder's are set where `encoder` is no TokenEncoder.
+        """
+        nested = [name for name in params if name.startswith("encoder__")]
+        if nested and not isinstance(params.get("encoder", self.encoder), TokenEncoder):
+            raise ValueError(
+                f"{nested[0]} can be set only where the 'encoder' parameter of SpaceClassifier is a TokenEncoder. Got "
+                f"{params.get('encoder', self.encoder)!r} instead; write SpaceClassifier(TokenEncoder())."
+            )
+        return super().set_params(**params)
+
     # ---------------------------------------------------------------- learning
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -225,6 +244,19 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         -----
         After Ctrl-C the estimator is as before the call, and what was encoded until then stays in the cache.
         """
+        state = self.__dict__
+        before: dict[str, Any] = {
+            name: state.pop(name) for name in ("n_features_in_", "feature_names_in_") if name in state
+        }
+        try:
+            return self._fit(X, y, sample_weight)
+        except BaseException:
+            for name in ("n_features_in_", "feature_names_in_"):
+                state.pop(name, None)
+            state.update(before)
+            raise
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> SpaceClassifier:
         device = pick_device(self.device, estimator=type(self).__name__)
         X = self._check_input(X, reset=True)
         y = check_labels(y, n_rows=len(X), estimator=type(self).__name__)
@@ -280,12 +312,13 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
                     f"labels. Got {self.class_weight!r} instead; use sample_weight."
                 )
             by_class = compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=sample_weight)
-            weights = weights * by_class[np.searchsorted(classes, y)]
-            if not (weights > 0).any():
+            if not (np.isfinite(by_class).all() and (by_class >= 0).all() and (by_class > 0).any()):
                 raise ValueError(
-                    "The 'class_weight' parameter of SpaceClassifier must leave some class a positive weight. Got "
-                    f"{self.class_weight!r} instead."
+                    "The 'class_weight' parameter of SpaceClassifier must give finite weights that are not negative, "
+                    f"and leave some class a positive weight. Got {self.class_weight!r} instead."
                 )
+            weights = weights * by_class[np.searchsorted(classes, y)]
+        weights = weights / weights.max()  # so that the mean cannot overflow
         return weights / weights.mean()
 
     # ---------------------------------------------------------------- predicting
@@ -316,7 +349,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return np.concatenate(parts)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Names of the columns of `transform`: label, member and latent axis, as in ``billing_0_15``."""
+        """Names of the columns of `transform`: label, member and latent axis, as in ``billing_0_7``."""
         check_is_fitted(self)
         operators = self._operators
         return np.array(
@@ -375,12 +408,25 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _check_input(self, X: Any, *, reset: bool) -> Any:
         """Texts as a list of str; vectors as a RaggedArray."""
-        if not self._is_precomputed():
+        if not (self._is_precomputed() if reset else self.encoder_ is None):
             return check_texts(X)
         if isinstance(X, RaggedArray):
             if len(X) == 0:
                 raise ValueError("X must hold at least one text. Got 0 texts (a minimum of 1 is required) instead.")
+            if (row := X.find_non_finite()) is not None:
+                raise ValueError(f"X must hold finite numbers only. Got NaN or infinity in row {row} instead.")
             return X
+        if isinstance(X, (list, tuple)) and len(X):
+            if isinstance(X[0], str):
+                raise ValueError(
+                    "With encoder='precomputed', X must hold vectors. Got texts instead; leave encoder out to classify "
+                    "texts."
+                )
+            if np.ndim(X[0]) == 2:
+                raise ValueError(
+                    "With encoder='precomputed', X must be a RaggedArray or a 2-D array. Got a list of 2-D arrays "
+                    "instead; pack them with RaggedArray.from_rows(X)."
+                )
         array = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.float16])
         return RaggedArray(array, np.arange(len(array) + 1))
 
@@ -447,21 +493,22 @@ def _groups(X: Any) -> NDArray[np.int64]:
 def _split(
     groups: NDArray[np.int64], targets: NDArray[np.int64], fraction: float, random_state: np.random.RandomState
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices to train on and to validate with: by group, and by class where each has two groups."""
+    """Indices to train on and to validate with: by group, and by class where that gives each a share."""
     _, first = np.unique(groups, return_index=True)  # groups are numbered 0, 1, … in order
-    n_held_out = max(1, round(fraction * len(first)))
-    if len(first) - n_held_out < 1:
-        raise ValueError(
-            f"early_stopping needs at least two distinct texts, one to validate with. Got {len(first)} instead."
-        )
+    candidates = np.arange(len(first))
     strata = None
     if targets.ndim == 1:
         counts = np.bincount(targets[first])
-        counts = counts[counts > 0]
-        if counts.min() >= 2 and min(n_held_out, len(first) - n_held_out) >= len(counts):
-            strata = targets[first]
-    _, held_out = train_test_split(
-        np.arange(len(first)), test_size=n_held_out, stratify=strata, random_state=random_state
-    )
+        candidates = candidates[counts[targets[first]] > 1]  # the only text of a class is needed to learn the class
+        strata = targets[first][candidates]
+    n_held_out = max(1, round(fraction * len(first)))
+    if len(candidates) <= n_held_out:
+        raise ValueError(
+            f"early_stopping needs texts to train on and to validate with. Got {len(candidates)} distinct texts of "
+            f"classes with more than one, and {n_held_out} to hold out (validation_fraction={fraction})."
+        )
+    if strata is not None and min(n_held_out, len(candidates) - n_held_out) < len(np.unique(strata)):
+        strata = None  # too few to give each class a share
+    _, held_out = train_test_split(candidates, test_size=n_held_out, stratify=strata, random_state=random_state)
     chosen = np.isin(groups, held_out)
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from tqdm.auto import tqdm
 
 from skspace._model_files import DEFAULT_MODEL, ModelFiles, find_model_files
@@ -33,7 +34,7 @@ from skspace._transformer import FrozenTransformer, Tokens, pick_device, pick_dt
 __all__ = ["TokenEncoder"]
 
 _CHUNK_TEXTS = 4096  # tokenised and sorted by length at a time: long enough to waste little padding, bounded in memory
-_FLUSH_SECONDS = 60.0  # what a slow encoder may lose when its process is killed
+_FLUSH_SECONDS = 10.0  # what a slow encoder may lose when its process is killed
 _DEPTH_NAMES = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
 _FLOAT32_ONLY = {"xlnet"}  # model types whose code in transformers mixes float32 into whatever it is given
 _WIDTH_NAMES = ("hidden_size", "dim", "d_model", "n_embd")
@@ -159,12 +160,17 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         rows = self._embed(texts)
         return _mean_pool(rows) if self.pooling == "mean" else rows
 
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Names of the columns with ``pooling="mean"``: tokenencoder0, tokenencoder1 …"""
+    def _has_columns(self) -> bool:
         if self.pooling is None:
-            raise ValueError(
+            raise AttributeError(
                 "TokenEncoder has columns, and names for them, only with pooling='mean'. Got pooling=None instead."
             )
+        return True
+
+    # Absent without columns, which is what keeps set_output("pandas") from being applied to a RaggedArray.
+    @available_if(_has_columns)
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Names of the columns with ``pooling="mean"``: tokenencoder0, tokenencoder1 …"""
         width = self._config_value(self._files(), _WIDTH_NAMES, "hidden_size")
         return np.array([f"tokenencoder{i}" for i in range(width)], dtype=object)
 
@@ -202,12 +208,18 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         return result
 
     def cache_info(self) -> dict[str, Any] | None:
-        """What the cache holds for this encoder's settings: see `TokenStore.info`; None with ``cache_dir=None``."""
+        """What the cache holds of vectors made with exactly these settings; None with ``cache_dir=None``.
+
+        Returns
+        -------
+        dict or None
+            ``folder``, ``n_texts``, ``n_distinct``, ``n_tokens``, ``n_bytes``, ``n_shards``, as `TokenStore.info`.
+        """
         store = self._store(self._files())
         return None if store is None else store.info()
 
     def clear_cache(self) -> None:
-        """Delete what the cache holds for this encoder's settings."""
+        """Delete the vectors made with exactly these settings. To remove everything, delete the cache folder."""
         store = self._store(self._files())
         if store is not None:
             store.clear()
@@ -330,7 +342,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         if self.cache_dir is None:
             return None
         folder = self.cache_dir
-        if folder == "auto":
+        if folder in ("auto", ""):
             folder = os.environ.get("SKSPACE_CACHE_DIR") or platformdirs.user_cache_dir("skspace", appauthor=False)
         layer = self._layer(files)
         namespace = {
@@ -436,6 +448,18 @@ def _shared_transformer(
                 files.folder, layer=layer, max_length=max_length, device=device, dtype=dtype
             )
         return _transformers[key]
+
+
+def _new_locks() -> None:
+    """Replace locks that another thread of the parent may have held when this process was forked."""
+    global _sharing
+    _sharing = threading.RLock()
+    for store in _stores.values():
+        store.forget_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_locks)
 
 
 def _shared_store(folder: str, namespace: dict[str, Any], name: str) -> TokenStore:

@@ -103,7 +103,9 @@ def _one_kind(labels: NDArray[Any]) -> NDArray[Any]:
                 raise ValueError(
                     f"Labels that are int must fit 64 bits. Got {labels[row]} in row {row} instead; use str labels."
                 ) from error
-        elif kinds != {"str"}:
+        elif kinds == {"str"}:  # members of an Enum and numpy's str_ too become plain str
+            labels = np.array([str.__str__(label) for label in labels], dtype=object)
+        else:
             raise ValueError(
                 f"Unknown label type: labels must be str, int or bool. Got {kinds.pop()} in row 0 instead."
             )

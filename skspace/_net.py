@@ -198,7 +198,7 @@ def train(
             *_scores(bool(inter_space_weight), bool(intra_space_weight), validation is not None),
             *_schedule(lr, lr_schedule, max_epochs * n_batches),
             *_stopping(validation is not None, n_iter_no_change),
-            ("progress", _Progress()),
+            ("skspace_progress", _Progress()),
             *deepcopy(list(callbacks or ())),  # a fit does not change its parameters
         ],
         callbacks__print_log=PrintLog() if verbose else None,
@@ -206,6 +206,11 @@ def train(
         verbose=verbose,
     )
     _run(net, data)
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in operators.parameters()):
+        raise ValueError(
+            f"The training diverged: parameters are infinite or undefined after {len(net.history)} epochs. Lower lr "
+            f"(got {lr}) or weight_decay (got {weight_decay}), or check the scale of sample weights and vectors."
+        )
     operators.eval().to("cpu").fold(center=data.targets.ndim == 1)
     _forget_data(net)
     return net
@@ -265,7 +270,7 @@ def _log_prior(data: LabelledTexts, n_classes: int) -> Tensor:
 def _scores(inter: bool, intra: bool, validate: bool) -> list[tuple[str, Callback]]:
     """Every term of the loss, on its own, in the history."""
     names = ["cross_entropy"] + ["inter_space"] * inter + ["intra_space"] * intra
-    scores: list[tuple[str, Callback]] = [("loss_parts", _LossParts())]
+    scores: list[tuple[str, Callback]] = [("skspace_loss_parts", _LossParts())]
     for name in names:
         scores.append((f"train_{name}", PassthroughScoring(f"train_{name}", on_train=True)))
         if validate:
@@ -278,7 +283,7 @@ def _schedule(lr: float, lr_schedule: str, n_steps: int) -> list[tuple[str, Call
         return []
     # One more than is taken: the scheduler steps once after the last batch too.
     cycle = LRScheduler(torch.optim.lr_scheduler.OneCycleLR, max_lr=lr, total_steps=n_steps + 1, step_every="batch")
-    return [("lr_schedule", cycle)]
+    return [("skspace_lr_schedule", cycle)]
 
 
 def _stopping(validate: bool, patience: int) -> list[tuple[str, Callback]]:
@@ -286,7 +291,10 @@ def _stopping(validate: bool, patience: int) -> list[tuple[str, Callback]]:
         return []
     # The cross-entropy alone decides: the other terms say nothing about predictions.
     return [
-        ("early_stopping", EarlyStopping("valid_cross_entropy", patience=patience, load_best=True, sink=_no_output))
+        (
+            "skspace_early_stopping",
+            EarlyStopping("valid_cross_entropy", patience=patience, load_best=True, sink=_no_output),
+        )
     ]
 
 

@@ -253,6 +253,18 @@ class RaggedArray:
             if ends[last] > begins[first]:
                 yield int(segment[first]), int(start[first]), int(begins[first]), int(ends[last])
 
+    def find_non_finite(self) -> int | None:
+        """First row with an inf or NaN, or None. Files are passed over: a store keeps finite values only."""
+        memory = [i for i, segment in enumerate(self._segments) if isinstance(segment, np.ndarray)]
+        rows = np.flatnonzero(np.isin(self._segment, memory))
+        for begin in range(0, len(rows), 1024):
+            part = rows[begin : begin + 1024]
+            finite = np.isfinite(self._read(part)).all(1)  # (n_tokens,)
+            if not finite.all():
+                ends = np.cumsum(self.lengths[part])
+                return int(part[np.searchsorted(ends, np.flatnonzero(~finite)[0], side="right")])
+        return None
+
     def in_memory(self) -> RaggedArray:
         """The same texts with their vectors in one array in memory."""
         return RaggedArray(self.values, self.offsets)

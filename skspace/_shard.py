@@ -126,11 +126,17 @@ class Reader:
                 "again: what is missing is computed anew."
             ) from error
         self._close = weakref.finalize(self, os.close, self._file)
-        stat = os.fstat(self._file)
-        self.identity = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        self.identity = _identity(os.fstat(self._file))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Reader, (self.path, self.begin, *self.shape)
+        """Travel as a path; as the values themselves where another process has taken the file away meanwhile."""
+        try:
+            there = _identity(os.stat(self.path)) == self.identity
+        except OSError:
+            there = False
+        if there:
+            return Reader, (self.path, self.begin, *self.shape)
+        return np.asarray, (self.read_all(),)
 
     def read_into(self, start: int, out: NDArray[Any]) -> None:
         """Fill `out`, (n, d), with the token vectors start … start + n."""
@@ -166,6 +172,10 @@ class Reader:
                 raise Damage("it is cut short") from error
             digest.update(piece.data)
         return digest.hexdigest()
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int, int]:
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _read_at(file: int, view: memoryview, position: int) -> int:

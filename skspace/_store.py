@@ -111,9 +111,16 @@ class TokenStore:
         canonical = json.dumps({"format": FORMAT, **self.namespace}, sort_keys=True)
         self.digest = hashlib.sha256(canonical.encode()).hexdigest()
         readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:]
-        self.folder = Path(cache_dir).expanduser().absolute() / f"v{FORMAT}" / f"{readable}-{self.digest[:24]}"
+        parent = Path(cache_dir).expanduser().absolute() / f"v{FORMAT}"
+        # Found by the digest: the readable part is for people, and may change from one version to the next.
+        here = f"{readable}-{self.digest[:24]}"
+        self.folder = next(parent.glob(f"*-{self.digest[:24]}"), parent / here)
         self._shards: dict[str, Shard] = {}
         self._warned: set[tuple[Any, ...]] = set()
+        self._threads = threading.RLock()
+
+    def forget_threads(self) -> None:
+        """After a fork: whoever held the lock does not live in this process."""
         self._threads = threading.RLock()
 
     # ---------------------------------------------------------------- reading

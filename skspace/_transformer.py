@@ -7,6 +7,7 @@ eval mode and without gradients: that is what makes keeping its vectors valid.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 __all__ = ["FrozenTransformer", "Tokens", "pick_device", "pick_dtype", "read_config"]
+
+if hasattr(os, "register_at_fork"):
+    # The threads of OpenMP do not survive a fork, and a child that waits for them hangs for good.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 _PROBE = ["A short text.", "And another one, longer than the first."]
 

@@ -1,11 +1,15 @@
 """SpaceClassifier: seeds, validation, callbacks, scikit-learn's tools, vectors, and what it says to wrong input."""
 
+import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -14,6 +18,7 @@ from sklearn.preprocessing import FunctionTransformer, LabelEncoder
 from skorch.callbacks import Callback, EarlyStopping
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
+from skspace._classifier import _split
 
 RNG = np.random.default_rng(0)
 N = 120
@@ -214,7 +219,7 @@ def test_duplicates_do_not_leak_into_the_validation_split(monkeypatch):
 
 
 def test_early_stopping_with_too_few_texts():
-    with pytest.raises(ValueError, match="at least two distinct texts, one to validate with"):
+    with pytest.raises(ValueError, match="early_stopping needs texts to train on and to validate with"):
         make(early_stopping=True).fit(X[[1, 1]], ["a", "b"])
 
 
@@ -353,7 +358,7 @@ def test_wrong_texts_and_labels(texts, labels, message, tiny_bert):
         ({"intra_space_weight": -1}, "The 'intra_space_weight' parameter of SpaceClassifier must be"),
         ({"class_weight": "fair"}, "The 'class_weight' parameter of SpaceClassifier must be"),
         ({"class_weight": {"x": 1.0}}, "The classes, .* are not in class_weight"),
-        ({"class_weight": {"bad": 0, "good": 0, "odd": 0}}, "must leave some class a positive weight"),
+        ({"class_weight": {"bad": 0, "good": 0, "odd": 0}}, "leave some class a positive weight"),
         ({"lr": 0}, "The 'lr' parameter of SpaceClassifier must be"),
         ({"lr_schedule": "cosine"}, "The 'lr_schedule' parameter of SpaceClassifier must be"),
         ({"max_epochs": 0}, "The 'max_epochs' parameter of SpaceClassifier must be"),
@@ -409,3 +414,122 @@ def test_not_fitted(method):
 def test_encoder_that_is_nowhere(monkeypatch):
     with pytest.raises(OSError, match=r"No model 'no-such-model' was found. Looked for, in this order: the folder"):
         SpaceClassifier("no-such-model").fit(["a", "b"], [0, 1])
+
+
+# ---------------------------------------------------------------- found by trying to break it
+
+
+def test_diverged_training_is_an_error():
+    with pytest.raises(ValueError, match=r"The training diverged: .* Lower lr \(got 1e\+20\) or weight_decay"):
+        make(lr=1e20).fit(X, Y)
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_class_weight_must_be_finite_and_not_negative(weight):
+    with pytest.raises(ValueError, match="must give finite weights that are not negative"):
+        make(class_weight={"bad": weight, "good": 1.0, "odd": 1.0}).fit(X, Y)
+
+
+def test_huge_sample_weights_do_not_overflow(fitted):
+    clf = make().fit(X, Y, sample_weight=np.full(N, 1e308))
+    assert np.array_equal(clf.decision_function(X), fitted.decision_function(X))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_must_be_finite(fitted, value):
+    values = X.values.copy()
+    values[int(X.offsets[7])] = value
+    broken = RaggedArray(values, X.offsets)
+    for call in (lambda: make().fit(broken, Y), lambda: fitted.predict(broken)):
+        with pytest.raises(ValueError, match=r"finite numbers only. Got NaN or infinity in row 7 instead"):
+            call()
+
+
+def test_a_failed_fit_leaves_the_classifier_as_it_was():
+    array = X.values[:60]
+    clf = make().fit(array, Y[:60])
+    expected = clf.predict_proba(array)
+    with pytest.raises(ValueError, match="one class only"):
+        clf.fit(array[:, :3], ["a"] * 60)
+    assert clf.n_features_in_ == 8
+    assert np.array_equal(clf.predict_proba(array), expected)
+    unfitted = make(callbacks=[PressCtrlC()])
+    with pytest.raises(KeyboardInterrupt):
+        unfitted.fit(array, Y[:60])
+    assert not hasattr(unfitted, "n_features_in_")
+
+
+def test_fit_on_ragged_forgets_the_columns_of_an_array():
+    frame = pd.DataFrame(X.values[:60], columns=list("abcdefgh"))
+    clf = make().fit(frame, Y[:60]).fit(ragged_texts(d=5), Y)
+    assert not hasattr(clf, "n_features_in_")
+    assert not hasattr(clf, "feature_names_in_")
+
+
+def test_the_fit_decides_what_is_predicted(fitted):
+    changed = clone(fitted).fit(X, Y).set_params(encoder=None)
+    assert np.array_equal(changed.predict(X), fitted.predict(X))
+
+
+def test_encoder_parameters_need_an_encoder():
+    with pytest.raises(
+        ValueError, match=r"encoder__layer can be set only where .* write SpaceClassifier\(TokenEncoder"
+    ):
+        SpaceClassifier().set_params(encoder__layer=3)
+    assert SpaceClassifier().set_params(encoder=TokenEncoder(), encoder__layer=3).encoder.layer == 3
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (["a text", "another"], "X must hold vectors. Got texts instead; leave encoder out"),
+        (
+            [np.zeros((2, 3)), np.zeros((1, 3))],
+            r"Got a list of 2-D arrays instead; pack them with RaggedArray.from_rows",
+        ),
+    ],
+)
+def test_vectors_of_another_kind(vectors, message):
+    with pytest.raises(ValueError, match=message):
+        make().fit(vectors, [0, 1])
+
+
+def test_early_stopping_trains_on_every_class():
+    y = np.array(["a", "b"] * 59 + ["c", "d"])  # two classes of one text
+    clf = make(early_stopping=True, validation_fraction=0.5, max_epochs=2).fit(X, y)
+    assert clf.classes_.tolist() == ["a", "b", "c", "d"]
+    for seed in range(5):
+        training, held_out = _split(np.arange(N), np.searchsorted(clf.classes_, y), 0.5, np.random.RandomState(seed))
+        assert {118, 119} <= set(training)
+        assert len(held_out) == 60
+    with pytest.raises(ValueError, match=r"118 distinct texts of classes with more than one, and 119 to hold out"):
+        make(early_stopping=True, validation_fraction=0.99).fit(X, y)
+
+
+def test_pandas_output_everywhere(tiny_bert):
+    with config_context(transform_output="pandas"):
+        encoder = TokenEncoder(tiny_bert)
+        clf = SpaceClassifier(encoder, max_epochs=2).fit(["a", "b"], [0, 1])
+        assert clf.transform(["a"]).shape == (1, 4 * 2 * 8)
+        assert len(encoder.fit_transform(["a", "b"])) == 2
+        assert list(encoder.set_params(pooling="mean").fit_transform(["a"]).columns)[:1] == ["tokenencoder0"]
+
+
+def test_a_child_after_a_fork_predicts(tiny_bert):
+    """OpenMP's threads do not survive a fork: a child that waits for them would hang."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    code = f"""
+import os, sys, torch
+torch.set_num_threads(2)
+from skspace import SpaceClassifier
+texts = ["the parcel is late", "charged twice"] * 40
+clf = SpaceClassifier({tiny_bert!r}, max_epochs=20, random_state=0).fit(texts, [0, 1] * 40)
+expected = clf.predict_proba(texts + ["new"] * 40)
+child = os.fork()
+if child == 0:
+    same = (clf.predict_proba(texts + ["new"] * 40) == expected).all() and len(clf.predict(["newer"])) == 1
+    os._exit(0 if same else 7)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0

@@ -837,9 +837,12 @@ def test_feature_names(tiny_models, make, loads, name):
     assert loads == []
 
 
-def test_no_feature_names_without_columns(make):
-    with pytest.raises(ValueError, match=r"only with pooling='mean'\. Got pooling=None instead"):
-        make().get_feature_names_out()
+def test_no_feature_names_without_columns(tiny_bert):
+    encoder = TokenEncoder(tiny_bert)
+    assert not hasattr(encoder, "get_feature_names_out")
+    with pytest.raises(AttributeError, match="has no attribute 'get_feature_names_out'") as caught:
+        encoder.get_feature_names_out()
+    assert "only with pooling='mean'. Got pooling=None instead" in str(caught.value.__cause__)
 
 
 def test_feature_union(make):

@@ -79,10 +79,14 @@ def test_top(tiny_bert):
     assert [value for _, value in best] == sorted(column, reverse=True)[:2]
     with pytest.raises(ValueError, match=r"There is no class 'refund'. Expected one of \['billing', 'delivery'"):
         one.top("refund")
+    assert all(value > 0 for _, value in one.top("delivery", 99))
+    with pytest.raises(ValueError, match=r"n must be at least 1. Got 0 instead"):
+        one.top("delivery", 0)
+    assert repr(one).startswith(f"<TokenContributions: {len(one.tokens)} tokens, 3 classes; ")
 
 
 def test_wrong_arguments(tiny_bert):
-    with pytest.raises(TypeError, match=r"clf must be a SpaceClassifier. Got LogisticRegression instead"):
+    with pytest.raises(TypeError, match=r"Got LogisticRegression instead; of a pipeline pass pipe\[-1\]"):
         token_contributions(LogisticRegression(), TEXTS)
     with pytest.raises(NotFittedError, match="not fitted yet"):
         token_contributions(SpaceClassifier(tiny_bert), TEXTS)

@@ -1236,3 +1236,17 @@ def test_pickled_slice_leaves_files_behind_that_it_does_not_need(tmp_path):
     ragged = as_ragged(store.lookup(text_keys(texts)))
     assert len(pickle.dumps(ragged[[3]])) < 0.3 * len(pickle.dumps(ragged))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(ragged[[3]]))[0], vectors_of(texts[3]))
+
+
+def test_pickled_rows_whose_file_was_merged_or_cleared(tmp_path):
+    """What a process can read it can pickle: the rows travel by value then."""
+    store = TokenStore(tmp_path, NAMESPACE)
+    write(store, ["two words"])
+    ragged = as_ragged(store.lookup(text_keys(["two words"])))
+    fresh(store).clear()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(ragged))[0], vectors_of("two words"))
+
+
+def test_the_readable_name_is_not_part_of_the_address(tmp_path):
+    write(TokenStore(tmp_path, NAMESPACE, "before"), ["two words"])
+    assert_found(TokenStore(tmp_path, NAMESPACE, "after"), ["two words"])

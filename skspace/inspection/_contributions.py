@@ -20,16 +20,19 @@ from skspace._texts import check_texts
 __all__ = ["TokenContributions", "token_contributions"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenContributions:
     """The logits of one text as a sum over its tokens: ``contributions.sum(0) + bias == logits``, to rounding.
 
-    A contribution is that of a token's contextual vector, which has seen its neighbours; it does not say what the model
-    would answer if the word were not there.
+    In units of the logit, not of probability. A contribution is that of a token's contextual vector, which has seen its
+    neighbours; it does not say what the model would answer if the word were not there. With two classes
+    `SpaceClassifier.decision_function` is the second logit minus the first.
 
     Attributes
     ----------
     tokens : list of str of length n_tokens
+        As the tokenizer names them: a word or a piece of one. With the default encoder ``##b`` continues the word
+        before it, [CLS] and [SEP] mark begin and end, [UNK] is a sign that the model does not know.
     spans : list of (int, int)
         Where each token stands in the text, in characters; (0, 0) for special tokens.
     contributions : ndarray of shape (n_tokens, n_classes)
@@ -45,26 +48,44 @@ class TokenContributions:
     logits: NDArray[np.float64]
     classes: NDArray[Any]
 
+    def __repr__(self) -> str:
+        best = int(self.logits.argmax())
+        return (
+            f"<TokenContributions: {len(self.tokens)} tokens, {len(self.classes)} classes; {self.classes[best]} "
+            f"{self.logits[best]:+.2f}>"
+        )
+
     def top(self, label: Any, n: int = 5) -> list[tuple[str, float]]:
-        """The `n` tokens that spoke most for `label`, with their contributions, largest first.
+        """The tokens that spoke most for `label`, with their contributions, largest first.
+
+        Parameters
+        ----------
+        label : label
+            One of `classes`.
+        n : int, default=5
+            So many at most; tokens that spoke against the label are left out.
 
         Raises
         ------
         ValueError
-            If there is no such label.
+            If there is no such label, or n is not positive.
         """
-        (column,) = np.nonzero(self.classes == label)[0][:1].tolist() or [None]
-        if column is None:
+        if n < 1:
+            raise ValueError(f"n must be at least 1. Got {n!r} instead.")
+        columns = np.flatnonzero(self.classes == label)
+        if not len(columns):
             raise ValueError(f"There is no class {label!r}. Expected one of {self.classes.tolist()}.")
-        order = np.argsort(-self.contributions[:, column], kind="stable")[:n]
-        return [(self.tokens[i], float(self.contributions[i, column])) for i in order]
+        values = self.contributions[:, columns[0]]
+        order = np.argsort(-values, kind="stable")[:n]
+        return [(self.tokens[i], float(values[i])) for i in order if values[i] > 0]
 
 
 def token_contributions(clf: Any, X: Any) -> list[TokenContributions]:
     """Take apart the logits of texts, without gradients, sampling or a second pass through the encoder.
 
-    ``logit_c = b_c + sum_t sum_k sum_j A[c, (k, j)] alpha_t[k, j] C_k[t, j]`` (see `skspace.ConceptOperators`): the
-    contribution of token t to class c is its term of the sum over t.
+    With the symbols of `skspace.ConceptOperators`,
+    ``logit_c = b_c + sum_t sum_k sum_j A[c, (k, j)] alpha_t[k, j] C_k[t, j]``: the contribution of token t to class c
+    is its term of the sum over t.
 
     Parameters
     ----------
@@ -85,7 +106,10 @@ def token_contributions(clf: Any, X: Any) -> list[TokenContributions]:
         If `clf` is not fitted.
     """
     if not hasattr(clf, "concept_operators_") and not hasattr(type(clf), "concept_operators_"):
-        raise TypeError(f"clf must be a SpaceClassifier. Got {type(clf).__name__} instead.")
+        raise TypeError(
+            f"clf must be a SpaceClassifier. Got {type(clf).__name__} instead; of a pipeline pass pipe[-1] and the "
+            "texts that reach it, pipe[:-1].transform(X), of a search its best_estimator_."
+        )
     check_is_fitted(clf)
     if clf.encoder_ is None:
         raise TypeError(
