@@ -57,6 +57,9 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         which means most with ``inter_space_weight > 0``.
     inter_space_weight : float, default=0.0
         Weight of the inter-space loss: own space to +1, others to -1.
+    inter_space_on : {"tokens", "centroids"}, default="tokens"
+        What the inter-space loss pulls: every token, as in the paper, which opposes the intra-space loss (one wants
+        tokens at ±1, the other wants them apart), or the texts' centroids only, which leaves the tokens room.
     intra_space_weight : float, default=0.0
         Weight of the intra-space loss: a text's tokens apart in every space.
     class_weight : dict, "balanced" or None, default=None
@@ -136,6 +139,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         "pooling": [StrOptions({"attention", "mean"})],
         "head": [StrOptions({"linear", "alignment"})],
         "inter_space_weight": [Interval(Real, 0, None, closed="left")],
+        "inter_space_on": [StrOptions({"tokens", "centroids"})],
         "intra_space_weight": [Interval(Real, 0, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "lr": [Interval(Real, 0, None, closed="neither")],
@@ -161,6 +165,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         pooling: str = "attention",
         head: str = "linear",
         inter_space_weight: float = 0.0,
+        inter_space_on: str = "tokens",
         intra_space_weight: float = 0.0,
         class_weight: dict[Any, float] | str | None = None,
         lr: float = 0.02,
@@ -182,6 +187,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.pooling = pooling
         self.head = head
         self.inter_space_weight = inter_space_weight
+        self.inter_space_on = inter_space_on
         self.intra_space_weight = intra_space_weight
         self.class_weight = class_weight
         self.lr = lr
@@ -244,14 +250,12 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         -----
         After Ctrl-C the estimator is as before the call, and what was encoded until then stays in the cache.
         """
-        state = self.__dict__
-        before: dict[str, Any] = {
-            name: state.pop(name) for name in ("n_features_in_", "feature_names_in_") if name in state
-        }
+        state, columns = self.__dict__, ("n_features_in_", "feature_names_in_")
+        before: dict[str, Any] = {name: state.pop(name) for name in columns if name in state}
         try:
             return self._fit(X, y, sample_weight)
         except BaseException:
-            for name in ("n_features_in_", "feature_names_in_"):
+            for name in columns:
                 state.pop(name, None)
             state.update(before)
             raise
@@ -283,6 +287,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             pooling=self.pooling,
             head=self.head,
             inter_space_weight=float(self.inter_space_weight),
+            inter_space_on=self.inter_space_on,
             intra_space_weight=float(self.intra_space_weight),
             lr=float(self.lr),
             lr_schedule=self.lr_schedule,

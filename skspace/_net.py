@@ -55,9 +55,10 @@ class SpaceCriterion(nn.Module):
     epoch is that of the whole data. `parts` holds the terms of the last batch, averaged over members.
     """
 
-    def __init__(self, inter_space_weight: float, intra_space_weight: float) -> None:
+    def __init__(self, inter_space_weight: float, inter_space_on: str, intra_space_weight: float) -> None:
         super().__init__()
         self.inter_space_weight, self.intra_space_weight = inter_space_weight, intra_space_weight
+        self.on_centroids = inter_space_on == "centroids"
         self.parts: dict[str, Tensor] = {}
 
     def forward(self, spaces: Spaces, y: dict[str, Tensor]) -> Tensor:
@@ -68,7 +69,10 @@ class SpaceCriterion(nn.Module):
         concepts = spaces.concepts.transpose(1, 2).flatten(2)  # (n_tokens, K, M * m)
         if self.inter_space_weight:
             indicator = _indicator(targets, spaces.logits.shape[2])
-            parts["inter_space"] = inter_space_loss(concepts, spaces.lengths, indicator, weights)
+            centroids = (
+                spaces.centroids.transpose(1, 2).flatten(2) if self.on_centroids else None
+            )  # (n_texts, K, M * m)
+            parts["inter_space"] = inter_space_loss(concepts, spaces.lengths, indicator, weights, centroids=centroids)
             loss = loss + self.inter_space_weight * parts["inter_space"]
         if self.intra_space_weight:
             parts["intra_space"] = intra_space_loss(concepts, spaces.lengths, weights)
@@ -130,6 +134,7 @@ def train(
     pooling: str,
     head: str,
     inter_space_weight: float,
+    inter_space_on: str,
     intra_space_weight: float,
     lr: float,
     lr_schedule: str,
@@ -179,7 +184,7 @@ def train(
         max_epochs = max(_EPOCHS, math.ceil(_MIN_STEPS / n_batches))
     net = NeuralNet(
         module=_BatchModule(operators),
-        criterion=SpaceCriterion(inter_space_weight, intra_space_weight),
+        criterion=SpaceCriterion(inter_space_weight, inter_space_on, intra_space_weight),
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=weight_decay,
         optimizer__param_groups=[("*intercept", {"weight_decay": 0.0}), ("*log_slope", {"weight_decay": 0.0})],

@@ -19,6 +19,7 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
 from skspace._classifier import _split
+from skspace._net import each_batch
 
 RNG = np.random.default_rng(0)
 N = 120
@@ -180,6 +181,22 @@ def test_automatic_epochs():
     assert make(max_epochs="auto", batch_size=60).fit(X, Y).n_iter_ == 50
     assert make(max_epochs="auto", batch_size=5).fit(X, Y).n_iter_ == 10
     assert make(max_epochs=2).fit(X, Y).n_iter_ == 2
+
+
+def test_inter_space_loss_pulls_tokens_or_centroids():
+    """Both make the alignment reading work; on tokens the loss pulls each token, on centroids their mean only."""
+    none = make(max_epochs=30).fit(X, Y)
+    heights, spread = {}, {}
+    for on in ("tokens", "centroids"):
+        clf = make(max_epochs=30, inter_space_weight=1.0, inter_space_on=on).fit(X, Y)
+        own = clf.transform(X).reshape(N, 2, 3, 4).mean((1, 3))  # (n_texts, K)
+        assert np.mean(clf.classes_[own.argmax(1)] == Y) > 0.85
+        heights[on] = clf.history_[-1]["train_inter_space"]
+        (spaces,) = [spaces for _, spaces in each_batch(clf.net_.module_.operators, X)]
+        spread[on] = float(spaces.concepts.abs().mean())
+    assert max(heights.values()) < 0.9  # 1 is what untrained spaces have
+    assert spread["tokens"] != spread["centroids"]
+    assert not np.array_equal(none.coef_, clf.coef_)
 
 
 # ---------------------------------------------------------------- history, callbacks, stopping
@@ -355,6 +372,7 @@ def test_wrong_texts_and_labels(texts, labels, message, tiny_bert):
         ({"pooling": "max"}, r"The 'pooling' parameter of SpaceClassifier must be a str among .* Got 'max' instead"),
         ({"head": "mlp"}, r"The 'head' parameter of SpaceClassifier must be a str among .* Got 'mlp' instead"),
         ({"inter_space_weight": -1}, "The 'inter_space_weight' parameter of SpaceClassifier must be"),
+        ({"inter_space_on": "classes"}, r"The 'inter_space_on' parameter .* Got 'classes' instead"),
         ({"intra_space_weight": -1}, "The 'intra_space_weight' parameter of SpaceClassifier must be"),
         ({"class_weight": "fair"}, "The 'class_weight' parameter of SpaceClassifier must be"),
         ({"class_weight": {"x": 1.0}}, "The classes, .* are not in class_weight"),
