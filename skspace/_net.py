@@ -65,20 +65,22 @@ class SpaceCriterion(nn.Module):
         targets, weights = y["targets"], y["weights"]
         parts = {"cross_entropy": _cross_entropy(spaces.logits, targets, weights)}
         loss = parts["cross_entropy"]
-        # Members stand beside one another as further latent axes: the mean over axes is then the mean over members.
-        concepts = spaces.concepts.transpose(1, 2).flatten(2)  # (n_tokens, K, M * m)
         if self.inter_space_weight:
             indicator = _indicator(targets, spaces.logits.shape[2])
-            centroids = (
-                spaces.centroids.transpose(1, 2).flatten(2) if self.on_centroids else None
-            )  # (n_texts, K, M * m)
+            centroids = _members_as_axes(spaces.centroids) if self.on_centroids else None  # (n_texts, K, M * m)
+            concepts = _members_as_axes(spaces.concepts)  # (n_tokens, K, M * m)
             parts["inter_space"] = inter_space_loss(concepts, spaces.lengths, indicator, weights, centroids=centroids)
             loss = loss + self.inter_space_weight * parts["inter_space"]
         if self.intra_space_weight:
-            parts["intra_space"] = intra_space_loss(concepts, spaces.lengths, weights)
+            parts["intra_space"] = intra_space_loss(_members_as_axes(spaces.concepts), spaces.lengths, weights)
             loss = loss + self.intra_space_weight * parts["intra_space"]
         self.parts = {name: part.detach() for name, part in parts.items()}
         return loss
+
+
+def _members_as_axes(values: Tensor) -> Tensor:
+    """(n, M, K, m) to (n, K, M * m): the mean over latent axes is then the mean over members too."""
+    return values.transpose(1, 2).flatten(2)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

@@ -244,7 +244,7 @@ class TokenStore:
             lock.acquire()
             return lock
         except (OSError, NotImplementedError) as error:
-            # Without a lock the worst case is a text encoded twice.
+            # filelock raises the latter where a file system has no locks. The worst case is a text encoded twice.
             self._warn_unwritable(error)
             return None
 

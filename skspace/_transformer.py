@@ -240,8 +240,8 @@ class FrozenTransformer:
     def _same(self, take: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> bool:
         try:
             return bool(torch.equal(take(inputs), wanted))
-        except Exception:
-            # An architecture that counts its layers elsewhere cannot be cut this way, and may fail in any.
+        except (LookupError, ValueError, TypeError, AttributeError, NameError, RuntimeError):
+            # An architecture that counts its layers elsewhere cannot be cut this way; what it raises is up to its code.
             return False
 
     def _ignores_padding(self) -> bool:

@@ -118,7 +118,7 @@ def token_contributions(clf: Any, X: Any) -> list[TokenContributions]:
         )
     texts = check_texts(X)
     named = clf.encoder_.tokenize(texts)
-    operators = clf.net_.module_.operators
+    operators, bias = clf.net_.module_.operators, clf.intercept_.astype(np.float64)
     result = []
     for indices, spaces in each_batch(operators, clf.encoder_.transform(texts)):
         contributions = _contributions(operators, spaces)
@@ -126,9 +126,7 @@ def token_contributions(clf: Any, X: Any) -> list[TokenContributions]:
         parts = np.split(contributions, np.cumsum(spaces.lengths.numpy())[:-1])
         for i, part, text_logits in zip(indices, parts, logits, strict=True):
             tokens, spans = named[i]
-            result.append(
-                TokenContributions(tokens, spans, part, clf.intercept_.astype(np.float64), text_logits, clf.classes_)
-            )
+            result.append(TokenContributions(tokens, spans, part, bias, text_logits, clf.classes_))
     return result
 
 
