@@ -1,8 +1,7 @@
 """TokenEncoder: texts to token embeddings, each text once in its life.
 
-Floor 2: texts → keys → TokenStore; what is not in the store is tokenised, sorted by length, encoded under a token
-budget and written shard by shard. The model loads at the first text that is not in the store. Knows no operators and
-no labels.
+Floor 3: texts → keys → TokenStore; what is not in the store is encoded, see _encode.py. The model loads at the first
+text that is not in the store. Knows no operators and no labels.
 """
 
 from __future__ import annotations
@@ -10,32 +9,36 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import platformdirs
 import torch
+from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from tqdm.auto import tqdm
 
+from skspace._cache_folder import DEFAULT_MAX_BYTES, CacheLimit, cache_folder
+from skspace._encode import EncodingJob, divide
+from skspace._index import Lookup, text_keys
 from skspace._model_files import DEFAULT_MODEL, ModelFiles, find_model_files
 from skspace._ragged import RaggedArray
-from skspace._store import SHARD_BYTES, Lookup, TokenStore, text_keys
+from skspace._store import TokenStore
 from skspace._texts import check_texts
-from skspace._transformer import FrozenTransformer, Tokens, pick_device, pick_dtype, read_config
+from skspace._transformer import FrozenTransformer, pick_device, pick_dtype, read_config
 
 __all__ = ["TokenEncoder"]
 
-_CHUNK_TEXTS = 4096  # tokenised and sorted by length at a time: long enough to waste little padding, bounded in memory
-_FLUSH_SECONDS = 10.0  # what a slow encoder may lose when its process is killed
+# batch_tokens="auto". On a processor what a layer makes of a batch should stay in its caches: with 8192 it was 0.7 to
+# 0.8 times as fast (examples/benchmarks/bench_encode.md). A graphics card wants more; its number is not measured.
+_BATCH_TOKENS, _BATCH_TOKENS_ELSEWHERE = 1536, 16384
 _DEPTH_NAMES = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
+_PARTS_A_WORKER, _PART_TEXTS = 4, 4096  # precompute: tasks enough that no worker is idle long at the end
 _FLOAT32_ONLY = {"xlnet"}  # model types whose code in transformers mixes float32 into whatever it is given
 _WIDTH_NAMES = ("hidden_size", "dim", "d_model", "n_embd")
 
@@ -69,14 +72,19 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         Vectors are kept in float16 in any case.
     device : str, default="auto"
         "auto" (CUDA if present, else the processor), or a torch device such as "cpu", "cuda:1", "mps".
-    batch_tokens : int, default=8192
-        Tokens a batch, padding included. Bounds memory; changes results by rounding only.
+    batch_tokens : int or "auto", default="auto"
+        Tokens a batch, padding included; "auto" is 1536 on a processor and 16384 elsewhere. Bounds memory; changes
+        results by rounding only.
     pooling : {None, "mean"}, default=None
         None gives a `RaggedArray`; "mean" a 2-D array, one mean vector a text, which FeatureUnion and ColumnTransformer
         can take.
     cache_dir : str, Path, "auto" or None, default="auto"
         Where embeddings are kept: "auto" is ``$SKSPACE_CACHE_DIR`` or the user's cache folder, None keeps nothing.
-        The cache is private data; see `cache_info` and `clear_cache`.
+        The cache is private data; see `cache_info`, `clear_cache` and `skspace.cache`.
+    cache_max_bytes : int, "auto" or None, default="auto"
+        Size that the whole cache folder, all models together, is kept under: after a write the least recently used
+        files are deleted. "auto" is ``$SKSPACE_CACHE_MAX_BYTES`` or 64 GiB, None is no limit. A process looks at the
+        size every 256 MiB that it writes, so the folder can be larger by that much for each.
 
     See Also
     --------
@@ -98,9 +106,10 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         "revision": [str, None],
         "dtype": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "device": [str],
-        "batch_tokens": [Interval(Integral, 1, None, closed="left")],
+        "batch_tokens": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "pooling": [StrOptions({"mean"}), None],
         "cache_dir": [str, os.PathLike, None],
+        "cache_max_bytes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
     }
 
     def __init__(
@@ -113,9 +122,10 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         revision: str | None = None,
         dtype: str = "auto",
         device: str = "auto",
-        batch_tokens: int = 8192,
+        batch_tokens: int | str = "auto",
         pooling: str | None = None,
         cache_dir: str | os.PathLike[str] | None = "auto",
+        cache_max_bytes: int | str | None = "auto",
     ) -> None:
         self.model = model
         self.layer = layer
@@ -127,6 +137,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         self.batch_tokens = batch_tokens
         self.pooling = pooling
         self.cache_dir = cache_dir
+        self.cache_max_bytes = cache_max_bytes
 
     # ---------------------------------------------------------------- scikit-learn
 
@@ -202,7 +213,8 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         transformer = self._transformer(self._files())
         result = []
         for tokens in transformer.tokenize(check_texts(X)):
-            kept = np.flatnonzero(self._kept(tokens)).tolist()
+            dropped = tokens.special if self.special_tokens == "drop" else np.zeros(len(tokens.ids), bool)
+            kept = np.flatnonzero(~dropped).tolist()
             names = transformer.token_strings(tokens)
             result.append(([names[i] for i in kept], [tokens.spans[i] for i in kept]))
         return result
@@ -215,31 +227,79 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         dict or None
             ``folder``, ``n_texts``, ``n_distinct``, ``n_tokens``, ``n_bytes``, ``n_shards``, as `TokenStore.info`.
         """
-        store = self._store(self._files())
-        return None if store is None else store.info()
+        cache = self._cache(self._files())
+        return None if cache is None else cache.store.info()
 
     def clear_cache(self) -> None:
-        """Delete the vectors made with exactly these settings. To remove everything, delete the cache folder."""
-        store = self._store(self._files())
-        if store is not None:
-            store.clear()
+        """Delete the vectors made with exactly these settings; `skspace.cache.clear` deletes those of others too."""
+        cache = self._cache(self._files())
+        if cache is not None:
+            cache.store.clear()
+
+    def precompute(self, X: Any, *, n_jobs: int | None = None) -> int:
+        """Encode texts into the cache, with several processes or machines side by side.
+
+        Works through joblib: ``n_jobs`` processes, or the cluster of ``joblib.parallel_config("dask")`` or
+        ``("ray")``, whose workers must see `cache_dir` under the same path. Workers get texts and give back a count.
+        May be interrupted, repeated, and started several times at once: what is in the cache is not encoded again.
+
+        Parameters
+        ----------
+        X : sequence of str of length n_texts
+        n_jobs : int, default=None
+            As everywhere in joblib. On one machine more than one process helps little, since a process uses all cores.
+
+        Returns
+        -------
+        int
+            Texts that were encoded by this call.
+
+        Raises
+        ------
+        ValueError
+            With ``cache_dir=None``.
+        OSError
+            If texts are missing in the cache afterwards: workers that write elsewhere, or a full disk.
+        """
+        self._validate_params()
+        cache = self._cache(self._files())
+        if cache is None:
+            raise ValueError("TokenEncoder.precompute needs a cache. Got cache_dir=None instead; give it a folder.")
+        store = cache.store
+        distinct, inverse = _distinct(check_texts(X))
+        keys = text_keys(distinct)
+        missing = store.lookup(keys).missing
+        n_encoded = 0
+        if len(missing):
+            parts = divide(keys[missing], max(_PARTS_A_WORKER * effective_n_jobs(n_jobs), len(missing) // _PART_TEXTS))
+            n_encoded = sum(
+                Parallel(n_jobs)(
+                    delayed(_encode_part)(self._for_workers(), [distinct[i] for i in missing[part]]) for part in parts
+                )
+            )
+        found = store.lookup(keys)
+        if len(found.missing):
+            raise OSError(
+                f"{len(found.missing)} of {len(distinct)} texts are not in the cache {store.folder} after precompute: "
+                "the workers could not write to it, or see another folder under this path. Give a cache_dir that all "
+                "of them share, and check its free space and permissions."
+            )
+        self._warn_truncated(found.truncated[inverse])
+        return n_encoded
+
+    def _for_workers(self) -> TokenEncoder:
+        """Itself, with paths that do not depend on the folder and the environment of this process."""
+        encoder = clone(self).set_params(
+            cache_dir=str(cache_folder(self.cache_dir or "auto")), cache_max_bytes=self._max_bytes()
+        )
+        folder = Path(self.model).expanduser()
+        return encoder.set_params(model=str(folder.absolute())) if folder.is_dir() else encoder
 
     # ---------------------------------------------------------------- texts to vectors
 
     def _embed(self, texts: list[str]) -> RaggedArray:
         distinct, inverse = _distinct(texts)
-        keys = text_keys(distinct)
-        files = self._files()
-        store = self._store(files)
-        if store is None:
-            found = Lookup(len(distinct))
-            self._encode(distinct, keys, found, files, None)
-        else:
-            found = store.lookup(keys)
-            if len(found.missing):
-                with store.encoding():
-                    found = store.lookup(keys)  # another process may have encoded them meanwhile
-                    self._encode(distinct, keys, found, files, store)
+        found, _ = self._find_or_encode(distinct)
         self._warn_truncated(found.truncated[inverse])
         return RaggedArray.from_segments(
             found.segments,
@@ -250,34 +310,31 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
             dtype=found.segments[0].dtype,
         )
 
-    def _encode(
-        self, texts: list[str], keys: NDArray[np.uint64], found: Lookup, files: ModelFiles, store: TokenStore | None
-    ) -> None:
-        """Encode what is missing in `found` and add it there; what is done is kept when this is interrupted."""
-        missing = found.missing
-        if not len(missing):
-            return
-        transformer = self._transformer(files)
-        shard = _ShardInProgress(keys, found, store)
-        try:
-            # delay: no bar for work that is over before it could be read
-            with tqdm(total=len(missing), desc="Encoding", unit="text", delay=2, disable=None) as bar:
-                for begin in range(0, len(missing), _CHUNK_TEXTS):
-                    chunk = missing[begin : begin + _CHUNK_TEXTS]
-                    tokens = transformer.tokenize([texts[i] for i in chunk])
-                    for batch in _batches([len(t.ids) for t in tokens], self.batch_tokens, transformer.pads):
-                        vectors = transformer.forward([tokens[i] for i in batch])
-                        for i, text_vectors in zip(batch, vectors, strict=True):
-                            kept = text_vectors[self._kept(tokens[i])]
-                            self._check_finite(kept, texts[chunk[i]])
-                            shard.add(chunk[i], kept, tokens[i].truncated)
-                        shard.flush_if_full()
-                        bar.update(len(batch))
-        finally:
-            shard.flush()
+    def _find_or_encode(self, distinct: list[str]) -> tuple[Lookup, int]:
+        """Where the vectors of distinct texts lie, and how many of them this process had to encode."""
+        keys = text_keys(distinct)
+        files = self._files()
+        cache = self._cache(files)
+        found = Lookup(len(distinct)) if cache is None else cache.store.lookup(keys)
+        if not len(found.missing):
+            return found, 0
+        job = EncodingJob(
+            distinct,
+            keys,
+            found,
+            transformer=self._transformer(files),
+            store=None if cache is None else cache.store,
+            batch_tokens=self._batch_tokens(),
+            drop_special=self.special_tokens == "drop",
+            check=self._check_finite,
+            written=(lambda n_bytes: None) if cache is None else cache.limit.written,
+        )
+        return found, job.run()
 
-    def _kept(self, tokens: Tokens) -> NDArray[np.bool_]:
-        return ~tokens.special if self.special_tokens == "drop" else np.ones(len(tokens.ids), bool)
+    def _batch_tokens(self) -> int:
+        if self.batch_tokens != "auto":
+            return int(self.batch_tokens)
+        return _BATCH_TOKENS if self._device().type == "cpu" else _BATCH_TOKENS_ELSEWHERE
 
     def _check_finite(self, vectors: NDArray[np.float16], text: str) -> None:
         if not np.isfinite(vectors).all():
@@ -338,12 +395,9 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         device = self._device()
         return _shared_transformer(files, self._layer(files), int(self.max_length), device, self._dtype(files, device))
 
-    def _store(self, files: ModelFiles) -> TokenStore | None:
+    def _cache(self, files: ModelFiles) -> _Cache | None:
         if self.cache_dir is None:
             return None
-        folder = self.cache_dir
-        if folder in ("auto", ""):
-            folder = os.environ.get("SKSPACE_CACHE_DIR") or platformdirs.user_cache_dir("skspace", appauthor=False)
         layer = self._layer(files)
         namespace = {
             "model": files.identity,
@@ -353,43 +407,23 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
             "computed": str(self._dtype(files, self._device())).removeprefix("torch."),
             "stored": "float16",
         }
-        return _shared_store(os.fspath(folder), namespace, f"{files.name}-layer{layer}")
+        return _shared_cache(os.fspath(self.cache_dir), self._max_bytes(), namespace, f"{files.name}-layer{layer}")
+
+    def _max_bytes(self) -> int | None:
+        if self.cache_max_bytes != "auto":
+            return None if self.cache_max_bytes is None else int(self.cache_max_bytes)
+        said = os.environ.get("SKSPACE_CACHE_MAX_BYTES") or str(DEFAULT_MAX_BYTES)
+        if not said.isdecimal() or int(said) == 0:
+            raise ValueError(
+                f"The environment variable SKSPACE_CACHE_MAX_BYTES must be a number of bytes. Got {said!r} instead."
+            )
+        return int(said)
 
 
-class _ShardInProgress:
-    """Vectors that are encoded and not yet written."""
-
-    def __init__(self, keys: NDArray[np.uint64], found: Lookup, store: TokenStore | None) -> None:
-        self.keys, self.found, self.store = keys, found, store
-        self._reset()
-
-    def _reset(self) -> None:
-        self.rows: list[int] = []
-        self.vectors: list[NDArray[np.float16]] = []
-        self.truncated: list[bool] = []
-        self.n_bytes, self.since = 0, time.monotonic()
-
-    def add(self, row: int, vectors: NDArray[np.float16], truncated: bool) -> None:
-        self.rows.append(row)
-        self.vectors.append(vectors)
-        self.truncated.append(truncated)
-        self.n_bytes += vectors.nbytes
-
-    def flush_if_full(self) -> None:
-        if self.n_bytes >= SHARD_BYTES or time.monotonic() - self.since > _FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self.rows:
-            return
-        rows = np.array(self.rows)
-        if self.store is None:
-            segment: Any = np.concatenate(self.vectors)
-            offsets = np.cumsum([0, *map(len, self.vectors)])
-        else:
-            segment, offsets = self.store.write(self.keys[rows], self.vectors, self.truncated)
-        self.found.add(segment, rows, offsets[:-1], np.diff(offsets), np.array(self.truncated))
-        self._reset()
+def _encode_part(encoder: TokenEncoder, texts: list[str]) -> int:
+    """The task of a worker."""
+    _, n_encoded = encoder._find_or_encode(texts)
+    return n_encoded
 
 
 def _distinct(texts: list[str]) -> tuple[list[str], NDArray[np.int64]]:
@@ -397,22 +431,6 @@ def _distinct(texts: list[str]) -> tuple[list[str], NDArray[np.int64]]:
     index: dict[str, int] = {}
     inverse = np.array([index.setdefault(text, len(index)) for text in texts])
     return list(index), inverse
-
-
-def _batches(lengths: list[int], batch_tokens: int, pads: bool) -> Iterator[list[int]]:
-    """Indices in batches of like length, longest first, so that padded they stay under `batch_tokens`.
-
-    Without `pads`, of equal length.
-    """
-    batch: list[int] = []
-    for i in np.argsort(lengths, kind="stable")[::-1].tolist():
-        full = batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens
-        if full or (batch and not pads and lengths[i] != lengths[batch[0]]):
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
 
 
 def _mean_pool(rows: RaggedArray) -> NDArray[np.float32]:
@@ -427,11 +445,16 @@ def _mean_pool(rows: RaggedArray) -> NDArray[np.float32]:
     return pooled
 
 
+class _Cache(NamedTuple):
+    store: TokenStore
+    limit: CacheLimit
+
+
 # One loaded model, and one view of a store, for all encoders of the process that agree on it: a grid search clones its
 # encoder for every candidate. The lock is also what keeps two threads from loading the same weights at once.
 _sharing = threading.RLock()
 _transformers: dict[Any, FrozenTransformer] = {}
-_stores: dict[Any, TokenStore] = {}
+_caches: dict[Any, _Cache] = {}
 _MAX_TRANSFORMERS = 2
 
 
@@ -454,15 +477,18 @@ def _new_locks() -> None:
     """Replace locks that another thread of the parent may have held when this process was forked."""
     global _sharing
     _sharing = threading.RLock()
-    for store in _stores.values():
-        store.forget_threads()
+    for cache in _caches.values():
+        cache.store.forget_threads()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_locks)
 
 
-def _shared_store(folder: str, namespace: dict[str, Any], name: str) -> TokenStore:
-    store = TokenStore(folder, namespace, name)
+def _shared_cache(cache_dir: str, max_bytes: int | None, namespace: dict[str, Any], name: str) -> _Cache:
+    folder = cache_folder(cache_dir)
+    key = (folder, max_bytes, *namespace.values())
     with _sharing:
-        return _stores.setdefault(store.folder, store)
+        if key not in _caches:
+            _caches[key] = _Cache(TokenStore(folder, namespace, name), CacheLimit(folder, max_bytes))
+        return _caches[key]

@@ -1,19 +1,24 @@
 """One shard: an immutable safetensors file with the token vectors of some texts.
 
-Floor 0, numpy and safetensors' writer only. A shard holds ``values`` (n_tokens, d) F16, ``offsets`` (n + 1,) I64,
-``keys`` (n, 16) U8 and ``truncated`` (n,) U8. Its header carries two SHA-256 digests: one of keys, offsets, flags and
+Floor 0; only door to safetensors. A shard holds ``values`` (n_tokens, d) F16, ``offsets`` (n + 1,) I64, ``keys``
+(n, 16) U8 and ``truncated`` (n,) U8. Its header carries two SHA-256 digests: one of keys, offsets, flags and
 namespace, checked when the shard is opened, one of the values, checked by whoever reads from it for the first time.
-Nothing in a file is trusted: whatever does not fit is `Damage`. Values are read by position rather than memory-mapped:
-a mapped file that somebody truncates kills the process.
+Nothing in a file is trusted: whatever does not fit is `Damage`. Values are read by position rather than memory-mapped: a mapped file that
+somebody truncates kills the process. A file that is read from is held open, so that nobody can take it away meanwhile,
+as long as the process may have so many files open.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import re
 import threading
+import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-__all__ = ["Damage", "Keys", "Reader", "Shard", "write_beside", "write_shard"]
+__all__ = ["FORMAT", "SHARD_NAME", "TEMPORARY_NAME", "Damage", "Keys", "Reader", "Shard", "write_beside", "write_shard"]
 
+FORMAT = 1
+SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
+TEMPORARY_NAME = re.compile(r"\.([0-9a-f]{64}\.safetensors|namespace\.json)\.\d+-\d+\.tmp")
 VALUES_DTYPE = np.dtype("<f2")
 _MAX_HEADER_BYTES = 2**16
+_TOUCH_SECONDS = 60.0
 
 Keys = NDArray[np.uint64]  # (n, 2): a 16-byte digest of a text a row
 
@@ -32,7 +41,7 @@ Keys = NDArray[np.uint64]  # (n, 2): a 16-byte digest of a text a row
 def write_shard(
     folder: Path, namespace: str, keys: Keys, values: NDArray[Any], offsets: NDArray[Any], truncated: NDArray[Any]
 ) -> Shard:
-    """Write a shard into `folder`, under its own digest as name, and open it."""
+    """Write a shard into `folder`, under its own digest as name, and read its index back."""
     tensors = {
         "keys": keys.view(np.uint8).reshape(-1, 16),
         "offsets": offsets.astype("<i8"),
@@ -45,7 +54,7 @@ def write_shard(
     )
     path = folder / f"{index_digest}.safetensors"
     write_beside(path, save(tensors, {"index": index_digest, "values": values_digest, "namespace": namespace}))
-    shard = Shard(path, namespace)
+    shard, _ = Shard.read(path, namespace)
     shard.verified = shard.open().identity
     return shard
 
@@ -55,9 +64,31 @@ class Damage(Exception):  # noqa: N818 - what is wrong with a file, not an error
 
 
 class Shard:
-    """The index of one shard file: which texts it holds and where their vectors begin."""
+    """One shard file: how many texts it holds and where their vectors begin. Made by `read`."""
 
-    def __init__(self, path: Path, namespace: str) -> None:
+    path: Path
+    nbytes: int
+    n_tokens: int
+    n_features: int
+    offsets: NDArray[np.int64]  # (n_texts + 1,)
+    truncated: NDArray[np.bool_]  # (n_texts,)
+    begin: int  # position of the values in the file
+    values_digest: str
+    verified: tuple[int, ...] | None = None  # identity of the file whose values were checked
+    number: int = -1  # for the index of its store
+    _touched: float = -_TOUCH_SECONDS
+
+    @classmethod
+    def read(cls, path: Path, namespace: str) -> tuple[Shard, Keys]:
+        """Read and check the index of a file.
+
+        Returns
+        -------
+        shard : Shard
+        keys : ndarray of uint64 of shape (n_texts, 2)
+            Not kept by the shard: who looks things up has an index of all shards.
+        """
+        self = cls()
         self.path = path
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -69,64 +100,47 @@ class Shard:
             keys, offsets, truncated = (
                 _read_tensor(file, header, name, data, size) for name in ("keys", "offsets", "truncated")
             )
-        metadata = header.get("__metadata__") or {}
+        metadata = header["__metadata__"]
         self.n_tokens, self.n_features = shapes[3]
         self.begin = data + header["values"]["data_offsets"][0]
         self.nbytes = size
-        self.values_digest = metadata.get("values")
+        self.values_digest = str(metadata.get("values"))
         shape = self.n_tokens, self.n_features
-        expected = _index_digest(namespace, keys, offsets, truncated, shape, str(self.values_digest))
-        if expected != metadata.get("index"):
+        if metadata.get("index") != _index_digest(namespace, keys, offsets, truncated, shape, self.values_digest):
             raise Damage("its index does not match its checksum, or it belongs to another encoder")
-        self.keys: Keys = keys.view("<u8").reshape(-1, 2)
-        self.offsets: NDArray[np.int64] = offsets.astype(np.int64)
+        self.offsets = offsets.astype(np.int64)
         self.truncated = truncated.astype(bool)
         rising = self.offsets[0] == 0 and (self.offsets[1:] >= self.offsets[:-1]).all()
         if not rising or self.offsets[-1] != self.n_tokens:
             raise Damage("its parts do not fit each other")
-        self._order = np.argsort(self.keys[:, 0], kind="stable")
-        self._sorted = self.keys[self._order, 0]
-        self.verified: tuple[int, ...] | None = None
+        return self, keys.view("<u8").reshape(-1, 2)
+
+    def __len__(self) -> int:
+        return len(self.truncated)
 
     def open(self) -> Reader:
         """A reader of the values; the caller compares its identity or digest before trusting it."""
         return Reader(self.path, self.begin, self.n_tokens, self.n_features)
 
-    def rows_of(self, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which of `keys` are here, and in which row. Sorted by the key's first half, compared in full."""
-        place = np.searchsorted(self._sorted, keys[:, 0])
-        which, rows = [], []
-        candidates = np.flatnonzero(place < len(self._sorted))
-        while len(candidates):
-            row = self._order[place[candidates]]
-            first = self.keys[row, 0] == keys[candidates, 0]
-            hit = first & (self.keys[row, 1] == keys[candidates, 1])
-            which.append(candidates[hit])
-            rows.append(row[hit])
-            candidates = candidates[first & ~hit]  # same first half, another text: look one further
-            place[candidates] += 1
-            candidates = candidates[place[candidates] < len(self._sorted)]
-        empty = np.empty(0, np.int64)
-        return np.concatenate([empty, *which]), np.concatenate([empty, *rows])
+    def touch(self) -> None:
+        """Leave a mark that the shard is in use, for `evict`: the file's time of last access, now and then."""
+        now = time.monotonic()
+        if now - self._touched >= _TOUCH_SECONDS:
+            self._touched = now
+            # Not ours to mark, on a read-only disk, or gone: then it is not this process that will evict it.
+            with suppress(OSError):
+                os.utime(self.path, ns=(time.time_ns(), os.stat(self.path).st_mtime_ns))
 
 
 class Reader:
-    """The values of one shard, read by position from a file that is held open."""
+    """The values of one shard, read by position."""
 
     dtype = VALUES_DTYPE
 
     def __init__(self, path: Path, begin: int, n_tokens: int, n_features: int) -> None:
         self.path, self.begin, self.shape = path, begin, (n_tokens, n_features)
-        # O_BINARY only where it exists, that is on Windows.
-        try:
-            self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"The cached embeddings in {path} have gone, cleared or merged into another file. Transform the texts "
-                "again: what is missing is computed anew."
-            ) from error
-        self._close = weakref.finalize(self, os.close, self._file)
-        self.identity = _identity(os.fstat(self._file))
+        self._file = _OpenFile(path)
+        self.identity = self._file.identity
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as a path; as the values themselves where another process has taken the file away meanwhile."""
@@ -146,14 +160,18 @@ class Reader:
             return
         view = out.data.cast("B")
         position = self.begin + start * self.shape[1] * VALUES_DTYPE.itemsize
-        while len(view):
-            n_read = _read_at(self._file, view, position)
-            if n_read == 0:
-                raise OSError(
-                    f"The cached embeddings in {self.path} were cut short while they were in use. Run again: what is "
-                    "missing is computed anew."
-                )
-            view, position = view[n_read:], position + n_read
+        file = self._file.borrow()
+        try:
+            while len(view):
+                n_read = _read_at(file, view, position)
+                if n_read == 0:
+                    raise OSError(
+                        f"The cached embeddings in {self.path} were cut short while they were in use. Run again: what "
+                        "is missing is computed anew."
+                    )
+                view, position = view[n_read:], position + n_read
+        finally:
+            self._file.give_back()
 
     def read_all(self) -> NDArray[Any]:
         out = np.empty(self.shape, VALUES_DTYPE)
@@ -172,6 +190,85 @@ class Reader:
                 raise Damage("it is cut short") from error
             digest.update(piece.data)
         return digest.hexdigest()
+
+
+class _OpenFile:
+    """A file held open for reading; closed and opened again where the process would have too many."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.users, self.last_used = 0, 0
+        self._file = [-1]  # in a list, so that what closes it in the end need not know this object
+        weakref.finalize(self, _close, self._file)
+        self.identity: tuple[int, ...] | None = None
+        self.borrow()
+        self.give_back()
+
+    def borrow(self) -> int:
+        """The file's descriptor, which stays open until it is given back."""
+        with _opening:
+            if self._file[0] < 0:
+                self._open()
+            self.users += 1
+            self.last_used = next(_clock)
+            return self._file[0]
+
+    def give_back(self) -> None:
+        with _opening:
+            self.users -= 1
+
+    def _open(self) -> None:
+        if len(_open_files) >= _max_open_files():
+            idle = sorted((f for f in _open_files if not f.users), key=lambda f: f.last_used)
+            for file in idle[: len(idle) // 4 + 1]:
+                _close(file._file)
+                _open_files.discard(file)
+        gone = (
+            f"The cached embeddings in {self.path} have gone: cleared, evicted or merged into another file. Transform "
+            "the texts again: what is missing is computed anew."
+        )
+        try:
+            # O_BINARY exists on Windows only.
+            opened = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(gone) from error
+        identity = _identity(os.fstat(opened))
+        if self.identity not in (None, identity):
+            os.close(opened)
+            raise FileNotFoundError(gone)
+        self.identity, self._file[0] = identity, opened
+        _open_files.add(self)
+
+
+_opening = threading.Lock()
+_clock = itertools.count()
+_open_files: weakref.WeakSet[_OpenFile] = weakref.WeakSet()
+
+
+def _max_open_files() -> int:
+    """Half of what the process may have open: the rest is the program's."""
+    try:
+        import resource
+    except ImportError:  # Windows, whose C library allows 512
+        return 256
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 2**15 if limit == resource.RLIM_INFINITY else max(1, limit // 2)
+
+
+def _close(file: list[int]) -> None:
+    if file[0] >= 0:
+        os.close(file[0])
+        file[0] = -1
+
+
+def _new_lock() -> None:
+    """After a fork: whoever held the lock does not live in this process."""
+    global _opening
+    _opening = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def _identity(stat: os.stat_result) -> tuple[int, int, int]:

@@ -1,17 +1,15 @@
 """TokenStore: token vectors of texts, computed once and kept on disk.
 
-Floor 1; knows nothing of models or torch. A *namespace* is one way of encoding (model, layer, length …) and one
-folder::
+Floor 1; knows nothing of models or torch. A *namespace* is one way of encoding (model, layer,
+length …) and one folder::
 
     <cache_dir>/v1/<readable name>-<digest of the namespace>/
         namespace.json          the namespace, for people
-        lock                    held while somebody encodes; reading needs no lock
         <digest>.safetensors    a shard, see _shard.py
+        locks/00 … 3f           held while the texts whose key begins so are encoded; reading needs no lock
 
 Shards are written beside and renamed, and never change. Each is verified the first time this process reads from it. One
 that fails is dropped with a warning and its texts count as missing, so that the caller computes them again.
-
-Left out so far: a size limit with eviction.
 """
 
 from __future__ import annotations
@@ -28,64 +26,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
-from skspace._shard import VALUES_DTYPE, Damage, Keys, Reader, Shard, write_beside, write_shard
+from skspace._index import KeyIndex, Lookup, lock_of
+from skspace._locks import acquire, release
+from skspace._shard import (
+    FORMAT,
+    SHARD_NAME,
+    TEMPORARY_NAME,
+    VALUES_DTYPE,
+    Damage,
+    Keys,
+    Reader,
+    Shard,
+    write_beside,
+    write_shard,
+)
 
-__all__ = ["Lookup", "TokenStore", "text_keys"]
+__all__ = ["TokenStore"]
 
-FORMAT = 1
 SHARD_BYTES = 64 * 2**20
 SMALL_SHARD_BYTES = SHARD_BYTES // 8
 MAX_SMALL_SHARDS = 32
-_SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
-_TEMPORARY_NAME = re.compile(r"\.[0-9a-f]{64}\.safetensors\.\d+-\d+\.tmp")
-
-
-def text_keys(texts: Iterable[str]) -> Keys:
-    """Key of every text, (n_texts, 2) uint64: BLAKE2b of its UTF-8, 16 bytes."""
-    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts)
-    return np.frombuffer(digests, "<u8").reshape(-1, 2)
-
-
-class Lookup:
-    """Where each of some keys lies: row i is ``segments[segment[i]][start[i] : start[i] + length[i]]``.
-
-    Attributes
-    ----------
-    segment : ndarray of int32 of shape (n_keys,)
-        -1 where the key is not in the store.
-    start, length : ndarray of int64 of shape (n_keys,)
-    truncated : ndarray of bool of shape (n_keys,)
-        Whether the text was longer than the encoder takes.
-    segments : list of ndarray or file readers
-    """
-
-    def __init__(self, n_keys: int) -> None:
-        self.segments: list[Any] = []
-        self.segment = np.full(n_keys, -1, np.int32)
-        self.start = np.zeros(n_keys, np.int64)
-        self.length = np.zeros(n_keys, np.int64)
-        self.truncated = np.zeros(n_keys, bool)
-
-    @property
-    def missing(self) -> NDArray[np.int64]:
-        """Indices of the keys that were not found."""
-        return np.flatnonzero(self.segment < 0)
-
-    def add(
-        self,
-        segment: Any,
-        keys: NDArray[np.integer],
-        start: NDArray[np.integer],
-        length: NDArray[np.integer],
-        truncated: NDArray[np.bool_],
-    ) -> None:
-        """Say that `keys`, indices into this lookup, lie in `segment`."""
-        self.segment[keys] = len(self.segments)
-        self.start[keys], self.length[keys], self.truncated[keys] = start, length, truncated
-        self.segments.append(segment)
 
 
 class TokenStore:
@@ -116,7 +78,12 @@ class TokenStore:
         here = f"{readable}-{self.digest[:24]}"
         self.folder = next(parent.glob(f"*-{self.digest[:24]}"), parent / here)
         self._shards: dict[str, Shard] = {}
+        self._numbered: dict[int, str] = {}  # names of the shards by number, as the index knows them
+        self._next_number = 0
+        self._index = KeyIndex()
         self._warned: set[tuple[Any, ...]] = set()
+        self._listed = False  # whether the folder was read once
+        self._keep_damaged = False
         self._threads = threading.RLock()
 
     def forget_threads(self) -> None:
@@ -125,30 +92,48 @@ class TokenStore:
 
     # ---------------------------------------------------------------- reading
 
-    def lookup(self, keys: Keys) -> Lookup:
+    def lookup(
+        self, keys: Keys, found: Lookup | None = None, among: NDArray[np.integer] | slice = slice(None)
+    ) -> Lookup:
         """Find the rows of `keys`; every shard that is named in the answer has been verified by this process.
 
         The answer holds its shards open, so that nobody can take them away while it is in use.
+
+        Parameters
+        ----------
+        keys : ndarray of uint64 of shape (n_texts, 2)
+        found : Lookup, default=None
+            An earlier answer to the same keys: what is missing there is looked for and added.
+        among : indices, default=all
+            The keys to look for.
         """
-        found = Lookup(len(keys))
+        if found is None:
+            found = Lookup(len(keys))
+        indices = np.arange(len(keys))[among]
         with self._threads:
-            self._find(keys, found)
-            if len(found.missing) and self._refresh():
-                self._find(keys, found)
+            self._find(keys, found, indices)
+            if (found.segment[indices] < 0).any() and self._refresh():
+                self._find(keys, found, indices)
         return found
 
-    def _find(self, keys: Keys, found: Lookup) -> None:
-        for name, shard in list(self._shards.items()):
-            missing = found.missing
-            if not len(missing):
+    def _find(self, keys: Keys, found: Lookup, among: NDArray[np.integer]) -> None:
+        while True:
+            missing = among[found.segment[among] < 0]
+            shards, rows = self._index.find(keys[missing])
+            unsound = False
+            for number in np.unique(shards[shards >= 0]).tolist():
+                name = self._numbered[number]
+                shard = self._shards[name]
+                reader = self._open(name, shard)
+                if reader is None:
+                    unsound = True
+                    continue
+                shard.touch()
+                here = np.flatnonzero(shards == number)
+                start, end = shard.offsets[rows[here]], shard.offsets[rows[here] + 1]
+                found.add(reader, missing[here], start, end - start, shard.truncated[rows[here]])
+            if not unsound:  # else another shard may hold the same texts
                 return
-            which, rows = shard.rows_of(keys[missing])
-            if not len(which):
-                continue
-            reader = self._open(name, shard)
-            if reader is not None:
-                start = shard.offsets[rows]
-                found.add(reader, missing[which], start, shard.offsets[rows + 1] - start, shard.truncated[rows])
 
     def _open(self, name: str, shard: Shard) -> Reader | None:
         """A reader of a sound shard; None, and the shard forgotten, where it has gone or is damaged."""
@@ -165,13 +150,31 @@ class TokenStore:
             pass  # another process merged or cleared it
         except OSError as error:
             self._warn_unreadable(shard.path, error)
-        self._shards.pop(name, None)
+        self._forget(name)
         return None
+
+    def _know(self, shards: Iterable[tuple[Shard, Keys]]) -> None:
+        """Take shards into the index."""
+        added = []
+        for shard, keys in shards:
+            self._forget(shard.path.name)
+            shard.number, self._next_number = self._next_number, self._next_number + 1
+            self._shards[shard.path.name] = shard
+            self._numbered[shard.number] = shard.path.name
+            added.append((shard.number, keys))
+        self._index.add(added)
+
+    def _forget(self, name: str) -> None:
+        shard = self._shards.pop(name, None)
+        if shard is not None:
+            del self._numbered[shard.number]
+            self._index.remove(shard.number)
 
     def _refresh(self) -> bool:
         """Take note of shards that came and went. True where there is a new one."""
+        self._listed = True
         try:
-            entries = [entry for entry in os.scandir(self.folder) if _SHARD_NAME.fullmatch(entry.name)]
+            entries = [entry for entry in os.scandir(self.folder) if SHARD_NAME.fullmatch(entry.name)]
             # Neither a pipe nor a device, which would block whoever opens it.
             names = {entry.name for entry in entries if entry.is_file() or entry.is_dir()}
         except (FileNotFoundError, NotADirectoryError):
@@ -180,29 +183,29 @@ class TokenStore:
             self._warn_unreadable(self.folder, error)
             return False
         for gone in self._shards.keys() - names:
-            del self._shards[gone]
-        new = sorted(names - self._shards.keys())
-        for name in new:
-            self._note(name)
-        return any(name in self._shards for name in new)
+            self._forget(gone)
+        new = [known for name in sorted(names - self._shards.keys()) if (known := self._read(self.folder / name))]
+        self._know(new)
+        return bool(new)
 
-    def _note(self, name: str) -> None:
-        path = self.folder / name
+    def _read(self, path: Path) -> tuple[Shard, Keys] | None:
         try:
-            self._shards[name] = Shard(path, self.digest)
+            return Shard.read(path, self.digest)
         except Damage as damage:
             self._drop(path, damage)
         except FileNotFoundError:
             pass  # merged into another shard since the folder was listed; its texts are looked for there next time
         except OSError as error:
             self._warn_unreadable(path, error)
+        return None
 
     def _drop(self, path: Path, damage: Exception) -> None:
         """Remove a damaged shard, with a warning; what was in it is computed again."""
         try:
             stat = path.stat()
             identity = (path.name, stat.st_ino, stat.st_mtime_ns)
-            path.unlink()
+            if not self._keep_damaged:
+                path.unlink()
         except OSError:
             # Not ours to remove (a read-only folder) or gone already: warned of once, passed over from now on.
             identity = (path.name, 0, 0)
@@ -226,27 +229,40 @@ class TokenStore:
     # ---------------------------------------------------------------- writing
 
     @contextmanager
-    def encoding(self) -> Iterator[None]:
-        """Hold the right to encode: others wait, then find in the store what they were about to compute."""
-        lock = self._lock()
-        if lock is None:
-            yield
+    def encoding(self, keys: Keys, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the right to encode texts: others wait, then find in the store what they were about to compute.
+
+        Parameters
+        ----------
+        keys : ndarray of uint64 of shape (n_texts, 2)
+            Of the texts. They are guarded in 64 groups, see `lock_of`: who claims texts of few groups at a time leaves
+            the others to processes beside it.
+        wait : bool, default=True
+            Whether to wait for other processes.
+
+        Yields
+        ------
+        bool
+            Whether the right is held; never False with `wait`.
+        """
+        names = [f"{number:02x}" for number in np.unique(lock_of(keys)).tolist()]
+        held = self._acquire(names, wait=wait)
+        if held is None:
+            yield False
             return
         try:
-            yield
+            yield True
         finally:
-            lock.release()
+            release(held)
 
-    def _lock(self) -> FileLock | None:
+    def _acquire(self, names: Sequence[str], *, wait: bool) -> list[Any] | None:
+        """Locks of this namespace; none at all, and a warning, where the disk has no locks."""
         try:
             self._make_folder()
-            lock = FileLock(self.folder / "lock", mode=0o600)
-            lock.acquire()
-            return lock
+            return acquire(self.folder / "locks", names, wait=wait)
         except (OSError, NotImplementedError) as error:
-            # filelock raises the latter where a file system has no locks. The worst case is a text encoded twice.
-            self._warn_unwritable(error)
-            return None
+            self._warn_unwritable(error)  # the worst case is a text encoded twice
+            return []
 
     def _make_folder(self) -> None:
         self.folder.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -287,43 +303,59 @@ class TokenStore:
             with self._threads:
                 self._make_folder()
                 shard = write_shard(self.folder, self.digest, keys, packed, offsets, np.asarray(truncated))
-                self._shards[shard.path.name] = shard
+                self._know([(shard, keys)])
                 reader = shard.open()
         except (OSError, Damage) as error:
             self._warn_unwritable(error)
             return packed, offsets
-        try:
-            with self._threads:
-                self._merge_small_shards()
-        except (OSError, Damage) as error:
-            self._warn_unwritable(error)
+        self._merge_small_shards()
         return reader, offsets
 
     def _merge_small_shards(self) -> None:
-        """Keep the number of files bounded when texts come a few at a time. Needs the right to encode."""
-        self._refresh()
-        small = sorted((s for s in self._shards.values() if s.nbytes < SMALL_SHARD_BYTES), key=lambda s: s.nbytes)
-        if len(small) <= MAX_SMALL_SHARDS:
-            return
+        """Keep the number of files bounded when texts come a few at a time."""
+        with self._threads:
+            if not self._listed:
+                self._refresh()  # a process that writes once must count what those before it left
+            small = [shard for shard in self._shards.values() if shard.nbytes < SMALL_SHARD_BYTES]
+            if len(small) <= MAX_SMALL_SHARDS:
+                return
+            held = self._acquire(["merging"], wait=False)
+            if held is None:
+                return  # another process is at it
+            try:
+                self._refresh()
+                self._merge([shard for shard in self._shards.values() if shard.nbytes < SMALL_SHARD_BYTES])
+            except (OSError, Damage) as error:
+                self._warn_unwritable(error)
+            finally:
+                release(held)
+
+    def _merge(self, small: list[Shard]) -> None:
         # The smallest first, and no more than makes a full shard: what is merged passes through memory.
+        small = sorted(small, key=lambda shard: shard.nbytes)
         fit = np.cumsum([shard.nbytes for shard in small]) <= SHARD_BYTES
-        small = [shard for shard, fits in zip(small, fit, strict=True) if fits]
-        opened = [(shard, self._open(shard.path.name, shard)) for shard in small]
-        sound = [(shard, reader) for shard, reader in opened if reader is not None]
+        sound = []
+        for shard in (shard for shard, fits in zip(small, fit, strict=True) if fits):
+            known = self._read(shard.path)  # its keys, checked again
+            reader = self._open(shard.path.name, shard)
+            if known is not None and reader is not None:
+                sound.append((shard, known[1], reader.read_all()))
         if len(sound) < 2:
             return
+        keys = np.concatenate([keys for _, keys, _ in sound])
         merged = write_shard(
             self.folder,
             self.digest,
-            np.concatenate([shard.keys for shard, _ in sound]),
-            np.concatenate([reader.read_all() for _, reader in sound]),
-            np.cumsum(np.concatenate([[0], *(np.diff(shard.offsets) for shard, _ in sound)])),
-            np.concatenate([shard.truncated for shard, _ in sound]),
+            keys,
+            np.concatenate([values for _, _, values in sound]),
+            np.cumsum(np.concatenate([[0], *(np.diff(shard.offsets) for shard, _, _ in sound)])),
+            np.concatenate([shard.truncated for shard, _, _ in sound]),
         )
-        self._shards[merged.path.name] = merged
-        for shard, _ in sound:
-            shard.path.unlink(missing_ok=True)
-            self._shards.pop(shard.path.name, None)
+        self._know([(merged, keys)])
+        for shard, _, _ in sound:
+            if shard.path != merged.path:
+                shard.path.unlink(missing_ok=True)
+                self._forget(shard.path.name)
 
     def _warn_unwritable(self, error: Exception) -> None:
         self._warn_once(
@@ -347,35 +379,57 @@ class TokenStore:
         with self._threads:
             self._refresh()
             shards = list(self._shards.values())
-        keys = np.concatenate([np.empty((0, 2), np.uint64), *(shard.keys for shard in shards)])
+            n_distinct = self._index.n_distinct()
         return {
             "folder": str(self.folder),
-            "n_texts": len(keys),
-            "n_distinct": len(np.unique(keys, axis=0)),
+            "n_texts": sum(map(len, shards)),
+            "n_distinct": n_distinct,
             "n_tokens": sum(shard.n_tokens for shard in shards),
             "n_bytes": sum(shard.nbytes for shard in shards),
             "n_shards": len(shards),
         }
 
-    def verify(self) -> int:
-        """Check every shard against its checksums, drop (with a warning) those that fail, return how many did."""
+    def verify(self, *, dry_run: bool = False) -> int:
+        """Check every shard against its checksums and drop, with a warning, those that fail.
+
+        Parameters
+        ----------
+        dry_run : bool, default=False
+            Warn only, and leave the files where they are.
+
+        Returns
+        -------
+        int
+            How many failed.
+        """
         with self._threads:
-            found = sum(bool(_SHARD_NAME.fullmatch(e.name)) for e in os.scandir(self.folder)) if self._exists() else 0
-            self._shards.clear()
-            self._refresh()
-            for name, shard in list(self._shards.items()):
-                self._open(name, shard)
+            found = sum(bool(SHARD_NAME.fullmatch(e.name)) for e in os.scandir(self.folder)) if self._exists() else 0
+            for name in list(self._shards):
+                self._forget(name)
+            self._keep_damaged = dry_run
+            try:
+                self._refresh()
+                for name, shard in list(self._shards.items()):
+                    self._open(name, shard)
+            finally:
+                self._keep_damaged = False
             return found - len(self._shards)
 
     def clear(self) -> None:
         """Delete all shards of this namespace."""
         with self._threads:
-            self._shards.clear()
+            for name in list(self._shards):
+                self._forget(name)
             if self._exists():
-                for entry in list(os.scandir(self.folder)):
-                    ours = _SHARD_NAME.fullmatch(entry.name) or _TEMPORARY_NAME.fullmatch(entry.name)
-                    if ours and not entry.is_dir(follow_symlinks=False):
-                        Path(entry.path).unlink(missing_ok=True)
+                self.clear_folder(self.folder)
+
+    @staticmethod
+    def clear_folder(folder: Path) -> None:
+        """Delete all shards in the folder of a namespace, and nothing else."""
+        for entry in list(os.scandir(folder)):
+            ours = SHARD_NAME.fullmatch(entry.name) or TEMPORARY_NAME.fullmatch(entry.name)
+            if ours and not entry.is_dir(follow_symlinks=False):
+                Path(entry.path).unlink(missing_ok=True)
 
     def _exists(self) -> bool:
         return self.folder.is_dir()

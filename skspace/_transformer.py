@@ -8,8 +8,10 @@ eval mode and without gradients: that is what makes keeping its vectors valid.
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,13 +83,22 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
-        # Without one of these instruction sets bfloat16 is emulated and slower.
+        # AVX512-BF16 alone does not make it fast: Intel's cores start half as many of its instructions a cycle as of
+        # float32's, and products took 1.9 times as long (examples/benchmarks/bench_encode.md). AMD's cores do not.
         fast = torch.backends.mkldnn.is_available() and (
-            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+            torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and not _is_intel())
         )
     else:
         fast = False
     return torch.bfloat16 if fast else torch.float32
+
+
+@cache
+def _is_intel() -> bool:
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:  # not Linux
+        return "GenuineIntel" in platform.processor()
 
 
 def read_config(folder: Path) -> Any:

@@ -17,12 +17,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from safetensors.numpy import save
 
 from skspace import RaggedArray, TokenStore
 from skspace import _shard as shard_module
 from skspace import _store as store_module
-from skspace._store import MAX_SMALL_SHARDS, text_keys
+from skspace._index import text_keys
+from skspace._store import MAX_SMALL_SHARDS
 
 NAMESPACE = {"model": "tiny", "layer": 2}
 D = 4
@@ -375,7 +377,7 @@ def test_reading_is_complete_on_every_platform(platform, tmp_path, monkeypatch):
 def test_files_are_closed_when_nobody_reads_any_more(tmp_path):
     found = filled(tmp_path, TEXTS).lookup(text_keys(TEXTS))
     ragged = as_ragged(found)[:2]
-    file = found.segments[0]._file
+    (file,) = found.segments[0]._file._file
     del found
     gc.collect()
     os.fstat(file)
@@ -452,13 +454,13 @@ def test_private_permissions(tmp_path):
     umask = os.umask(0)  # the most open there is
     try:
         store = TokenStore(tmp_path / "cache", NAMESPACE)
-        with store.encoding():
+        with store.encoding(text_keys(["some words"])):
             write(store, TEXTS)
     finally:
         os.umask(umask)
-    for folder in (tmp_path / "cache", store.folder.parent, store.folder):
+    for folder in (tmp_path / "cache", store.folder.parent, store.folder, store.folder / "locks"):
         assert folder.stat().st_mode & 0o777 == 0o700, folder
-    files = list(store.folder.iterdir())
+    files = [path for path in store.folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} >= {".safetensors", ".json"}
     for path in files:
         assert path.stat().st_mode & 0o777 == 0o600, path
@@ -467,7 +469,7 @@ def test_private_permissions(tmp_path):
 def test_no_text_in_any_file(tmp_path):
     texts = ["confidential-matter of mister smith", "Geheimnis-Größe"]
     store = TokenStore(tmp_path, NAMESPACE)
-    with store.encoding():
+    with store.encoding(text_keys(["some words"])):
         write(store, texts)
     paths = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(paths) >= 2
@@ -482,18 +484,20 @@ def test_no_text_in_any_file(tmp_path):
 
 WAITER = """
 import sys
-from skspace._store import TokenStore, text_keys
+from skspace._index import text_keys
+from skspace._store import TokenStore
 store = TokenStore(sys.argv[1], {"model": "tiny", "layer": 2})
 missing = lambda: len(store.lookup(text_keys(["some words"])).missing)
 print("missing before:", missing(), flush=True)
-with store.encoding():
+with store.encoding(text_keys(["some words"])):
     print("missing inside:", missing(), flush=True)
 """
 
 HOLDER = """
 import sys
+from skspace._index import text_keys
 from skspace._store import TokenStore
-with TokenStore(sys.argv[1], {"model": "tiny", "layer": 2}).encoding():
+with TokenStore(sys.argv[1], {"model": "tiny", "layer": 2}).encoding(text_keys(["some words"])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -501,7 +505,7 @@ with TokenStore(sys.argv[1], {"model": "tiny", "layer": 2}).encoding():
 
 def test_second_process_waits_and_finds_what_was_encoded(tmp_path, run_python):
     store = TokenStore(tmp_path, NAMESPACE)
-    with store.encoding():
+    with store.encoding(text_keys(["some words"])):
         waiter = run_python(WAITER, tmp_path)
         assert waiter.stdout.readline() == "missing before: 1\n"
         threading.Event().wait(0.3)  # time enough to go in, were it let in
@@ -517,7 +521,7 @@ def test_killed_holder_does_not_block(tmp_path, run_python):
     entered = threading.Event()
 
     def wait():
-        with TokenStore(tmp_path, NAMESPACE).encoding():
+        with TokenStore(tmp_path, NAMESPACE).encoding(text_keys(["some words"])):
             entered.set()
 
     waiter = threading.Thread(target=wait, daemon=True)
@@ -533,7 +537,7 @@ def test_threads_take_turns(tmp_path):
 
     def encode(text):
         store = TokenStore(tmp_path, NAMESPACE)
-        with store.encoding():
+        with store.encoding(text_keys(["some words"])):
             inside.append(text)
             most.append(len(inside))
             threading.Event().wait(0.02)
@@ -552,9 +556,9 @@ def test_threads_take_turns(tmp_path):
 
 def test_lock_is_free_after_an_error(tmp_path):
     store = TokenStore(tmp_path, NAMESPACE)
-    with pytest.raises(RuntimeError, match="out of memory"), store.encoding():
+    with pytest.raises(RuntimeError, match="out of memory"), store.encoding(text_keys(["some words"])):
         raise RuntimeError("out of memory")
-    with fresh(store).encoding():
+    with fresh(store).encoding(text_keys(["some words"])):
         write(store, ["some words"])
 
 
@@ -977,9 +981,9 @@ def test_folder_that_cannot_be_listed(tmp_path, monkeypatch):
 def assert_works_without_disk(store):
     """One warning, and the vectors come back from memory."""
     with one_warning(r"The embedding cache cannot write to .*The work goes on without it"):
-        with store.encoding():
+        with store.encoding(text_keys(["some words"])):
             segment, offsets = write(store, TEXTS)
-        with store.encoding():
+        with store.encoding(text_keys(["some words"])):
             write(store, ["more words"])
     assert isinstance(segment, np.ndarray)
     assert offsets.tolist() == [0, 1, 3, 3, 7, 7]
@@ -1025,7 +1029,7 @@ def test_no_space_when_writing(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shard_module, "open", Full, raising=False)
         assert_works_without_disk(store)
-    assert set(store.folder.iterdir()) - before <= {store.folder / "lock"}
+    assert set(store.folder.iterdir()) - before <= {store.folder / "locks"}
     assert_found(fresh(store), ["from before"])
 
 
@@ -1053,11 +1057,11 @@ def test_disk_without_locks(error, tmp_path, monkeypatch):
     def refuse(self, *args, **kwargs):
         raise error
 
-    monkeypatch.setattr(store_module.FileLock, "acquire", refuse)
+    monkeypatch.setattr(FileLock, "acquire", refuse)
     store = TokenStore(tmp_path, NAMESPACE)
     with one_warning(r"The embedding cache cannot write to .*(no flock here|No locks available).*goes on without it"):
         for text in TEXTS:
-            with store.encoding():
+            with store.encoding(text_keys(["some words"])):
                 write(store, [text])
     assert_found(fresh(store), TEXTS)
 

@@ -16,16 +16,21 @@ FLOORS = {
     "_labels": 0,
     "_model_files": 0,
     "_shard": 0,
+    "_index": 0,
+    "_locks": 0,
     "_operators": 0,
     "datasets": 0,
     "_store": 1,
+    "_cache_folder": 1,
     "_transformer": 1,
     "_batches": 1,
     "_losses": 1,
-    "_encoder": 2,
+    "_encode": 2,
     "_net": 2,
-    "_classifier": 3,
-    "inspection": 3,
+    "cache": 2,
+    "_encoder": 3,
+    "_classifier": 4,
+    "inspection": 4,
 }
 DOORS = {
     "transformers": {"_transformer"},
@@ -34,7 +39,8 @@ DOORS = {
     "matplotlib": {"inspection"},
     "pandas": {"datasets"},
     "safetensors": {"_shard"},
-    "filelock": {"_store"},
+    "filelock": {"_locks"},
+    "platformdirs": {"_cache_folder"},
     "torch": {"_operators", "_losses", "_batches", "_transformer", "_encoder", "_net", "_classifier"},
 }
 
@@ -85,9 +91,10 @@ def test_no_room_for_odds_and_ends():
 
 
 def test_files_stay_short():
-    # skspace/_classifier.py is half parameters and their documentation.
+    # Half of the estimators is parameters and their documentation; what reads, writes and merges in a store shares one
+    # index and one lock.
     long = {path.name: n for path in files() if (n := len(path.read_text("utf-8").splitlines())) > 400}
-    assert long.keys() <= {"_classifier.py", "_encoder.py"}, long
+    assert long.keys() <= {"_classifier.py", "_encoder.py", "_store.py"}, long
 
 
 def test_exported_names():

@@ -1,0 +1,174 @@
+"""Texts that are in no store yet: who encodes which, in what batches, and when vectors are written.
+
+Floor 2. Texts are divided by the first byte of their key into parts. A process encodes a part while it holds the right
+to, and passes over parts that another holds: processes that start on the same texts share the work, and none
+does another's again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from skspace._index import N_LOCKS, Keys, Lookup, lock_of
+from skspace._store import SHARD_BYTES, TokenStore
+from skspace._transformer import FrozenTransformer, Tokens
+
+__all__ = ["EncodingJob", "divide"]
+
+_CHUNK_TEXTS = 4096  # tokenised and sorted by length at a time: long enough to waste little padding, bounded in memory
+_FLUSH_SECONDS = 10.0  # what a slow encoder may lose when its process is killed
+
+
+def divide(keys: Keys, n_parts: int) -> list[NDArray[np.int64]]:
+    """Indices of texts in about `n_parts` parts that share no lock; no part is empty."""
+    part = lock_of(keys) * min(n_parts, N_LOCKS) // N_LOCKS
+    order = np.argsort(part, kind="stable")
+    return [p for p in np.split(order, np.flatnonzero(np.diff(part[order])) + 1) if len(p)]
+
+
+class EncodingJob:
+    """Fill in what is missing in a look-up.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    keys : ndarray of uint64 of shape (n_texts, 2)
+    found : Lookup
+        Of `keys`; what is encoded, by this process or another, is added.
+    transformer : FrozenTransformer
+    store : TokenStore or None
+    batch_tokens : int
+        Tokens a batch, padding included.
+    check : callable
+        Called with the vectors that are kept of a text, and the text.
+    drop_special : bool
+    written : callable
+        Called with the number of bytes after every write to the store.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        keys: Keys,
+        found: Lookup,
+        *,
+        transformer: FrozenTransformer,
+        store: TokenStore | None,
+        batch_tokens: int,
+        drop_special: bool,
+        check: Callable[[NDArray[np.float16], str], None],
+        written: Callable[[int], None],
+    ) -> None:
+        self.texts, self.keys, self.found = texts, keys, found
+        self.transformer, self.store = transformer, store
+        self.batch_tokens, self.drop_special, self.check, self.written = batch_tokens, drop_special, check, written
+
+    def run(self) -> int:
+        """Encode; return how many texts this process encoded. What is done is kept when this is interrupted."""
+        missing = self.found.missing
+        # delay: no bar for work that is over before it could be read
+        with tqdm(total=len(missing), desc="Encoding", unit="text", delay=2, disable=None) as bar:
+            if self.store is None:
+                return self._encode(missing, bar)
+            parts = [missing[part] for part in divide(self.keys[missing], -(-len(missing) // _CHUNK_TEXTS))]
+            return self._share(parts, self.store, bar)
+
+    def _share(self, parts: list[NDArray[np.int64]], store: TokenStore, bar: Any) -> int:
+        """Encode the parts that no other process is at, then wait for the rest, in which little should be missing."""
+        n_encoded = 0
+        wait = False
+        while parts:
+            passed_over = []
+            for part in parts:
+                with store.encoding(self.keys[part], wait=wait) as held:
+                    if not held:
+                        passed_over.append(part)
+                        continue
+                    wait = False
+                    store.lookup(self.keys, self.found, part)  # others may have encoded some meanwhile
+                    missing = part[self.found.segment[part] < 0]
+                    bar.update(len(part) - len(missing))
+                    n_encoded += self._encode(missing, bar)
+            wait = len(passed_over) == len(parts)
+            parts = passed_over
+        return n_encoded
+
+    def _encode(self, missing: NDArray[np.int64], bar: Any) -> int:
+        shard = _ShardInProgress(self.keys, self.found, self.store, self.written)
+        try:
+            for begin in range(0, len(missing), _CHUNK_TEXTS):
+                chunk = missing[begin : begin + _CHUNK_TEXTS]
+                tokens = self.transformer.tokenize([self.texts[i] for i in chunk])
+                for batch in batches([len(t.ids) for t in tokens], self.batch_tokens, self.transformer.pads):
+                    vectors = self.transformer.forward([tokens[i] for i in batch])
+                    for i, text_vectors in zip(batch, vectors, strict=True):
+                        kept = self._kept(text_vectors, tokens[i])
+                        self.check(kept, self.texts[chunk[i]])
+                        shard.add(chunk[i], kept, tokens[i].truncated)
+                    shard.flush_if_full()
+                    bar.update(len(batch))
+        finally:
+            shard.flush()
+        return len(missing)
+
+    def _kept(self, vectors: NDArray[np.float16], tokens: Tokens) -> NDArray[np.float16]:
+        return vectors[~tokens.special] if self.drop_special else vectors
+
+
+class _ShardInProgress:
+    """Vectors that are encoded and not yet written."""
+
+    def __init__(self, keys: Keys, found: Lookup, store: TokenStore | None, written: Callable[[int], None]) -> None:
+        self.keys, self.found, self.store, self.written = keys, found, store, written
+        self._reset()
+
+    def _reset(self) -> None:
+        self.rows: list[int] = []
+        self.vectors: list[NDArray[np.float16]] = []
+        self.truncated: list[bool] = []
+        self.n_bytes, self.since = 0, time.monotonic()
+
+    def add(self, row: int, vectors: NDArray[np.float16], truncated: bool) -> None:
+        self.rows.append(row)
+        self.vectors.append(vectors)
+        self.truncated.append(truncated)
+        self.n_bytes += vectors.nbytes
+
+    def flush_if_full(self) -> None:
+        if self.n_bytes >= SHARD_BYTES or time.monotonic() - self.since > _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.rows:
+            return
+        rows = np.array(self.rows)
+        if self.store is None:
+            segment: Any = np.concatenate(self.vectors)
+            offsets = np.cumsum([0, *map(len, self.vectors)])
+        else:
+            segment, offsets = self.store.write(self.keys[rows], self.vectors, self.truncated)
+            self.written(self.n_bytes)
+        self.found.add(segment, rows, offsets[:-1], np.diff(offsets), np.array(self.truncated))
+        self._reset()
+
+
+def batches(lengths: Sequence[int], batch_tokens: int, pads: bool) -> Iterator[list[int]]:
+    """Indices in batches of like length, longest first, so that padded they stay under `batch_tokens`.
+
+    Without `pads`, of equal length.
+    """
+    batch: list[int] = []
+    for i in np.argsort(lengths, kind="stable")[::-1].tolist():
+        full = batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens
+        if full or (batch and not pads and lengths[i] != lengths[batch[0]]):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch

@@ -1,0 +1,44 @@
+"""Locks between processes: files in a folder; only door to filelock.
+
+Floor 0. A lock is free again when its process dies. Between machines they work as far as the shared disk has locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+__all__ = ["acquire", "release"]
+
+
+def acquire(folder: Path, names: Sequence[str], *, wait: bool) -> list[FileLock] | None:
+    """Take some locks of a folder, all of them, or None where another holds one and we do not wait.
+
+    Taken in the order of their names, so that two processes cannot wait for each other.
+
+    Raises
+    ------
+    OSError, NotImplementedError
+        If the folder cannot be written to, or its disk has no locks.
+    """
+    folder.mkdir(exist_ok=True, mode=0o700)
+    held: list[FileLock] = []
+    try:
+        for name in sorted(names):
+            lock = FileLock(folder / name, mode=0o600)
+            lock.acquire(timeout=-1 if wait else 0)
+            held.append(lock)
+    except BaseException as error:
+        release(held)
+        if isinstance(error, Timeout):
+            return None
+        raise
+    return held
+
+
+def release(held: Sequence[FileLock]) -> None:
+    """Give locks back."""
+    for lock in held:
+        lock.release()

@@ -1,0 +1,241 @@
+"""Care for the embedding cache: what it holds, whether it is sound, and how to make it smaller.
+
+From Python ``skspace.cache.info()``, `verify`, `evict` and `clear`; from a shell ``python -m skspace.cache``. Floor 2;
+loads no model and no torch. Everything takes the cache folder as `cache_dir`, by default ``$SKSPACE_CACHE_DIR`` or the
+user's cache folder, and may be used while other processes read and write there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from skspace._cache_folder import cache_folder, shard_files, version_folder
+from skspace._cache_folder import evict as evict_files
+from skspace._shard import FORMAT
+from skspace._store import TokenStore
+
+__all__ = ["clear", "evict", "info", "verify"]
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_MAX_DESCRIPTION_BYTES = 2**20
+
+
+def info(cache_dir: str | os.PathLike[str] = "auto") -> list[dict[str, Any]]:
+    """What the cache holds, a dict a namespace, that is, a way of encoding.
+
+    Parameters
+    ----------
+    cache_dir : str or Path, default="auto"
+
+    Returns
+    -------
+    list of dict
+        ``folder``, ``n_bytes`` and ``n_shards`` of the files, ``last_used`` (seconds since the epoch, None where there
+        is no file), ``namespace`` (model, layer, max_length …; None where its description is lost).
+    """
+    return [_describe(folder) for folder in _folders(cache_dir)]
+
+
+def verify(cache_dir: str | os.PathLike[str] = "auto", *, dry_run: bool = False) -> int:
+    """Check every file against its checksums; delete, with a warning, those that fail.
+
+    Parameters
+    ----------
+    cache_dir : str or Path, default="auto"
+    dry_run : bool, default=False
+        Warn only.
+
+    Returns
+    -------
+    int
+        Number of files that failed. Their texts are encoded again when they are needed.
+    """
+    stores = [_store(folder) for folder in _folders(cache_dir)]
+    return sum(store.verify(dry_run=dry_run) for store in stores if store is not None)
+
+
+def evict(max_bytes: int, cache_dir: str | os.PathLike[str] = "auto", *, dry_run: bool = False) -> int:
+    """Delete the least recently used files until those left take no more than `max_bytes`.
+
+    Parameters
+    ----------
+    max_bytes : int
+    cache_dir : str or Path, default="auto"
+    dry_run : bool, default=False
+        Delete nothing.
+
+    Returns
+    -------
+    int
+        Bytes that were deleted, or would be. A process that reads such a file at the moment goes on reading it.
+
+    Raises
+    ------
+    ValueError
+        If `max_bytes` is negative.
+    """
+    if max_bytes < 0:
+        raise ValueError(f"max_bytes must be 0 or more. Got {max_bytes} instead.")
+    return sum(file.n_bytes for file in evict_files(max_bytes, cache_dir, dry_run=dry_run))
+
+
+def clear(cache_dir: str | os.PathLike[str] = "auto", *, namespace: str | None = None, dry_run: bool = False) -> int:
+    """Delete all vectors, or those of one namespace.
+
+    Parameters
+    ----------
+    cache_dir : str or Path, default="auto"
+    namespace : str, default=None
+        The last part of a ``folder`` of `info`.
+    dry_run : bool, default=False
+        Delete nothing.
+
+    Returns
+    -------
+    int
+        Bytes that were deleted, or would be.
+
+    Raises
+    ------
+    ValueError
+        If there is no such namespace; the message names those that are there.
+    """
+    folders = _folders(cache_dir)
+    if namespace is not None:
+        names = [folder.name for folder in folders]
+        if namespace not in names:
+            raise ValueError(
+                f"namespace must be one of those in {version_folder(cache_dir)}: "
+                f"{', '.join(names) or '(there is none)'}. Got {namespace!r} instead."
+            )
+        folders = [folder for folder in folders if folder.name == namespace]
+    n_bytes = sum(file.n_bytes for folder in folders for file in shard_files(folder))
+    if not dry_run:
+        for folder in folders:
+            TokenStore.clear_folder(folder)
+    return n_bytes
+
+
+def _folders(cache_dir: str | os.PathLike[str]) -> list[Path]:
+    parent = version_folder(cache_dir)
+    if not parent.is_dir():
+        return []
+    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.is_symlink())
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    files = shard_files(folder)
+    return {
+        "folder": str(folder),
+        "n_bytes": sum(file.n_bytes for file in files),
+        "n_shards": len(files),
+        "last_used": max((file.last_used for file in files), default=None),
+        "namespace": _namespace(folder),
+    }
+
+
+def _namespace(folder: Path) -> dict[str, Any] | None:
+    """What namespace.json says; None where it is lost, damaged, or not what the folder's name was made from."""
+    try:
+        with open(folder / "namespace.json", "rb") as file:
+            namespace = json.loads(file.read(_MAX_DESCRIPTION_BYTES))
+        if namespace.pop("format") != FORMAT:
+            return None
+        store = TokenStore(folder.parent.parent, namespace)
+    except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        return None
+    return namespace if store.folder == folder else None
+
+
+def _store(folder: Path) -> TokenStore | None:
+    namespace = _namespace(folder)
+    return None if namespace is None else TokenStore(folder.parent.parent, namespace)
+
+
+# ---------------------------------------------------------------- python -m skspace.cache
+
+
+def _main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m skspace.cache", description="Care for skspace's embedding cache.")
+    parser.add_argument("--cache-dir", default="auto", help="default: $SKSPACE_CACHE_DIR or the user's cache folder")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("info", help="what the cache holds")
+    check = commands.add_parser("verify", help="check all files, and delete those that are damaged")
+    shrink = commands.add_parser("evict", help="delete the least recently used files")
+    shrink.add_argument("max_bytes", type=_size, help="what may be left, such as 500M or 20G")
+    empty = commands.add_parser("clear", help="delete all vectors")
+    empty.add_argument("namespace", nargs="?", help="only this one of those that info names")
+    for command in (check, shrink, empty):
+        command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    said = parser.parse_args(arguments)
+    try:
+        lines, status = _COMMANDS[said.command](said)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return status
+
+
+def _info_lines(said: argparse.Namespace) -> tuple[list[str], int]:
+    lines = [f"cache folder: {cache_folder(said.cache_dir)}"]
+    described = info(said.cache_dir)
+    for namespace in described:
+        used = namespace["last_used"]
+        when = "never" if used is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(used))
+        lines.append(
+            f"{_readable(namespace['n_bytes']):>9}  {namespace['n_shards']:5d} files  last used {when}  "
+            f"{Path(namespace['folder']).name}"
+        )
+        settings = namespace["namespace"]
+        said_of_it = "no description" if settings is None else ", ".join(f"{k} {v}" for k, v in settings.items())
+        lines.append(f"           {said_of_it}")
+    lines.append(f"{_readable(sum(namespace['n_bytes'] for namespace in described)):>9}  in all")
+    return lines, 0
+
+
+def _verify_lines(said: argparse.Namespace) -> tuple[list[str], int]:
+    failed = verify(said.cache_dir, dry_run=said.dry_run)
+    done = "would be deleted" if said.dry_run else "deleted"
+    return [f"{failed} damaged files {done}" if failed else "all files are sound"], 1 if failed else 0
+
+
+def _evict_lines(said: argparse.Namespace) -> tuple[list[str], int]:
+    return [_deleted(evict(said.max_bytes, said.cache_dir, dry_run=said.dry_run), said)], 0
+
+
+def _clear_lines(said: argparse.Namespace) -> tuple[list[str], int]:
+    return [_deleted(clear(said.cache_dir, namespace=said.namespace, dry_run=said.dry_run), said)], 0
+
+
+def _deleted(n_bytes: int, said: argparse.Namespace) -> str:
+    return f"{_readable(n_bytes)} {'would be deleted' if said.dry_run else 'deleted'}"
+
+
+_COMMANDS = {"info": _info_lines, "verify": _verify_lines, "evict": _evict_lines, "clear": _clear_lines}
+
+
+def _size(text: str) -> int:
+    unit = text[-1:].upper()
+    number = text[:-1] if unit in "KMGT" else text
+    if not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"a size such as 500M or 20G is expected, got {text!r}")
+    return int(number) * _UNITS[unit if unit in "KMGT" else ""]
+
+
+def _readable(n_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.3g} GiB"
+
+
+if __name__ == "__main__":
+    sys.exit(_main())
