@@ -84,7 +84,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     cache_max_bytes : int, "auto" or None, default="auto"
         Size that the whole cache folder, all models together, is kept under: after a write the least recently used
         files are deleted. "auto" is ``$SKSPACE_CACHE_MAX_BYTES`` or 64 GiB, None is no limit. A process looks at the
-        size every 256 MiB that it writes, so the folder can be larger by that much for each.
+        size every 256 MiB that it writes, or every tenth of the limit: by so much the folder can be larger meanwhile.
 
     See Also
     --------

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 __all__ = ["ConceptOperators", "Spaces", "segment_sum"]
 
-_ROWS = 512  # see matmul_rows
+_ROWS = 128  # see matmul_rows; more would waste time on single texts, fewer on many
 _COLUMNS = 16
 
 

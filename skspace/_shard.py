@@ -1,11 +1,11 @@
 """One shard: an immutable safetensors file with the token vectors of some texts.
 
 Floor 0; only door to safetensors. A shard holds ``values`` (n_tokens, d) F16, ``offsets`` (n + 1,) I64, ``keys``
-(n, 16) U8 and ``truncated`` (n,) U8. Its header carries two SHA-256 digests: one of keys, offsets, flags and
-namespace, checked when the shard is opened, one of the values, checked by whoever reads from it for the first time.
-Nothing in a file is trusted: whatever does not fit is `Damage`. Values are read by position rather than memory-mapped: a mapped file that
-somebody truncates kills the process. A file that is read from is held open, so that nobody can take it away meanwhile,
-as long as the process may have so many files open.
+(n, 16) U8 and ``truncated`` (n,) U8. Its header carries two SHA-256 digests: one of keys, offsets, flags and namespace,
+checked when the shard is opened, one of the values, checked by whoever reads from it for the first time. Nothing in a
+file is trusted: whatever does not fit is `Damage`. Values are read by position rather than memory-mapped: a mapped file
+that somebody truncates kills the process. A file that is read from is held open, so that nobody can take it away
+meanwhile, as long as the process may have so many files open.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Shard:
         """
         self = cls()
         self.path = path
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_to_read) as file:
             size = os.fstat(file.fileno()).st_size
             header, data = _read_header(file, size)
             shapes = [_extent(header, name, data, size)[0] for name in ("keys", "offsets", "truncated", "values")]
@@ -228,8 +228,7 @@ class _OpenFile:
             "the texts again: what is missing is computed anew."
         )
         try:
-            # O_BINARY exists on Windows only.
-            opened = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            opened = _open_to_read(self.path, os.O_RDONLY)
         except FileNotFoundError as error:
             raise FileNotFoundError(gone) from error
         identity = _identity(os.fstat(opened))
@@ -259,6 +258,15 @@ def _close(file: list[int]) -> None:
     if file[0] >= 0:
         os.close(file[0])
         file[0] = -1
+
+
+def _open_to_read(path: str | os.PathLike[str], flags: int) -> int:
+    """Open without a trace in the time of last access, which is `Shard.touch`'s, where that is allowed (Linux)."""
+    flags |= getattr(os, "O_BINARY", 0)  # Windows
+    try:
+        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+    except PermissionError:  # another user's file, perhaps readable all the same
+        return os.open(path, flags)
 
 
 def _new_lock() -> None:

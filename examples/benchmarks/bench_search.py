@@ -11,6 +11,7 @@ it; the others compute all, in float32. Imports are not counted, loading the mod
 
 Estimates: fine-tuning, always, is 26 times one fit on 4/5 of the texts (the refit sees more, and nothing is added for
 scores); with --estimate the peers are 5.2 times the 5 fits and scores of the candidate in the middle.
+For machines without a graphics card: fine-tuning would not use it.
 
     SKSPACE_DATA=path/to/data python examples/benchmarks/bench_search.py [--sets sma trec] [--texts N] [--estimate]
         [--methods skspace skrub sentence-transformers embetter fine-tuning] [--out results.json]
@@ -85,8 +86,7 @@ def embedder(method, folder):
     if method == "skrub":
         from skrub import LLMEncoder
 
-        # cache_folder: else it makes a folder in the user's home, though nothing is downloaded
-        return FunctionTransformer(as_column), LLMEncoder(folder, n_components=None, cache_folder=folder)
+        return FunctionTransformer(as_column), LLMEncoder(folder, n_components=None)
     if method == "embetter":
         from embetter.text import SentenceEncoder
 

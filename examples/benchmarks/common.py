@@ -36,7 +36,8 @@ def minilm_folder():
 def machine(*packages):
     """Processor, cores and versions: every table of figures begins with it."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in (*PACKAGES, *packages))
-    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {versions}"
+    system = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    return f"{_processor()}, {system}, {versions}"
 
 
 def _processor():

@@ -1,0 +1,329 @@
+"""Tokens a second of TokenEncoder: against sentence-transformers, its own bare forward pass and the processor's limit.
+
+Same texts, same weights, last layer, at most 256 tokens a text. Tokens are real ones, special ones included, padding
+not. sentence-transformers runs with its defaults (32 texts a batch) on the processor. The bare pass is the model call
+alone, on the batches that TokenEncoder made of the texts. The limit is bare matrix products: all linear layers of the
+model on as many rows as each batch has tokens. With the cache on, each run fills a new folder and deletes it again.
+
+Further tables: what leaving out the layers above 0.67 gains; how far the types differ, as vectors are kept (float16);
+how far a vector depends on the texts beside it; where the time of an encode into an empty cache goes, by cProfile.
+
+    SKSPACE_DATA=path/to/data python examples/benchmarks/bench_encode.py [--imdb 300] [--hatexplain 2000]
+        [--repeats 5] [--out results.json]
+
+The bare pass by size of batch, and nothing else:
+
+    ... bench_encode.py --batch-tokens 512 1024 1536 2048 4096 8192
+"""
+
+import argparse
+import cProfile
+import pstats
+import tempfile
+import warnings
+from pathlib import Path
+from unittest import mock
+
+import common
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import nn
+
+from skspace import TokenEncoder
+from skspace._transformer import FrozenTransformer
+
+DTYPES = ("auto", "float32", "bfloat16")
+MAX_LENGTH = 256
+
+# ---------------------------------------------------------------- inside the encoder: all use of private names is here
+
+
+class BarePass:
+    """The model of an encoder, and the padded batches that the encoder makes of some texts."""
+
+    def __init__(self, encoder, texts):
+        load(encoder)
+        seen = []
+        pad = FrozenTransformer._pad
+
+        def watched(transformer, batch):
+            seen.append((transformer, pad(transformer, batch)))
+            return seen[-1][1]
+
+        with mock.patch.object(FrozenTransformer, "_pad", watched):
+            encoder.transform(texts)
+        self.transformer, self.batches = seen[0][0], [inputs for _, inputs in seen]
+        self.dtype = str(self.transformer.dtype).removeprefix("torch.")
+        self.rows = [int(inputs["attention_mask"].sum()) for inputs in self.batches]
+        self.n_tokens = sum(self.rows)
+        self.padding = 1 - self.n_tokens / sum(inputs["input_ids"].numel() for inputs in self.batches)
+
+    def run(self):
+        for inputs in self.batches:
+            self.call(inputs)
+
+    def call(self, inputs):
+        with torch.inference_mode():
+            return self.transformer._take(inputs)
+
+    def products(self):
+        """The products of all linear layers on the tokens of each batch, as a function."""
+        modules = self.transformer.model.named_modules()
+        weights = [m.weight.T for name, m in modules if isinstance(m, nn.Linear) and "pooler" not in name]
+        sizes = {size for weight in weights for size in weight.shape}
+        dtype, n = self.transformer.dtype, max(self.rows)
+        given = {size: torch.randn(n, size).to(dtype) for size in sizes}
+        made = {size: torch.empty(n, size, dtype=dtype) for size in sizes}
+
+        def run():
+            with torch.inference_mode():
+                for rows in self.rows:
+                    for weight in weights:
+                        n_in, n_out = weight.shape
+                        torch.mm(given[n_in][:rows], weight, out=made[n_out][:rows])
+
+        return run
+
+
+PARTS = {  # functions as cProfile names them: file, names
+    "tokenise": ("_transformer.py", {"tokenize"}),
+    "pad": ("_transformer.py", {"_pad"}),
+    "model call": ("_transformer.py", {"_last", "_hidden"}),
+    "forward": ("_transformer.py", {"forward"}),
+    "write": ("_store.py", {"write"}),
+    "keys": ("_index.py", {"text_keys"}),
+}
+
+
+def load(encoder):
+    """Load the model, which an encoder does at its first text: no part of any measurement."""
+    encoder.transform(["Load the model."])
+
+
+# ---------------------------------------------------------------- speed
+
+
+def sentence_transformer():
+    model = SentenceTransformer(str(common.minilm_folder()), device="cpu")
+    model.max_seq_length = MAX_LENGTH
+    return model
+
+
+def into_new_cache(dtype, texts):
+    with tempfile.TemporaryDirectory(prefix="skspace-encode-") as folder:
+        TokenEncoder(layer=-1, max_length=MAX_LENGTH, dtype=dtype, cache_dir=folder).transform(texts)
+
+
+def without_cache(dtype, **params):
+    return TokenEncoder(layer=-1, max_length=MAX_LENGTH, dtype=dtype, cache_dir=None, **params)
+
+
+def ways_to_encode(texts, peer):
+    """Functions by name, and the number of tokens that each of them encodes."""
+    ways = {
+        "ST token_embeddings": lambda: peer.encode(texts, output_value="token_embeddings", show_progress_bar=False),
+        "ST encode": lambda: peer.encode(texts, show_progress_bar=False),
+    }
+    bare = {dtype: BarePass(without_cache(dtype), texts) for dtype in DTYPES}
+    for dtype, one in bare.items():
+        ways[f"{dtype}, cache off"] = lambda dtype=dtype: without_cache(dtype).transform(texts)
+        ways[f"{dtype}, cache on"] = lambda dtype=dtype: into_new_cache(dtype, texts)
+        ways[f"{one.dtype} bare"], ways[f"{one.dtype} limit"] = one.run, one.products()
+    n_tokens = bare["auto"].n_tokens
+    n_peer = sum(map(len, ways["ST token_embeddings"]()))
+    if n_peer != n_tokens:
+        raise SystemExit(f"TokenEncoder makes {n_tokens} tokens of the texts, sentence-transformers {n_peer}.")
+    return ways, n_tokens, {dtype: one.dtype for dtype, one in bare.items()}
+
+
+def speed(name, texts, peer, repeats):
+    ways, n_tokens, computed = ways_to_encode(texts, peer)
+    seconds = common.in_turns(repeats, **ways)
+    rates = {way: n_tokens / taken for way, taken in seconds.items()}
+    print(
+        f"\n| {name}: {len(texts)} texts, {n_tokens} tokens | tokens/s | to ST token_embeddings | to ST encode "
+        "| to the bare pass | bare pass to the limit |\n|---|---|---|---|---|---|"
+    )
+    for way in ("ST token_embeddings", "ST encode"):
+        print(f"| {way} | {rates[way]:,.0f} | {compared(rates, way)} | | |")
+    for dtype in DTYPES:
+        bare, limit = rates[f"{computed[dtype]} bare"], rates[f"{computed[dtype]} limit"]
+        for way in (f"{dtype}, cache off", f"{dtype}, cache on"):
+            ratios = f"{compared(rates, way)} | {rates[way] / bare:.2f} | {bare / limit:.2f}"
+            print(f"| TokenEncoder, {way} | {rates[way]:,.0f} | {ratios} |", flush=True)
+    for dtype in sorted(set(computed.values())):
+        bare, limit = f"{dtype} bare", f"{dtype} limit"
+        ratio = f"{rates[bare] / rates[limit]:.2f}"
+        print(f"| bare pass, {dtype} | {rates[bare]:,.0f} | {compared(rates, bare)} | 1 | {ratio} |")
+        print(f"| limit, {dtype} | {rates[limit]:,.0f} | {compared(rates, limit)} | | 1 |", flush=True)
+    print(f"\n'auto' computed in {computed['auto']}.")
+    return {"texts": len(texts), "tokens": n_tokens, "computed": computed, "tokens_per_second": rates}
+
+
+def compared(rates, way):
+    return f"{rates[way] / rates['ST token_embeddings']:.2f} | {rates[way] / rates['ST encode']:.2f}"
+
+
+def gain_of_stopping(name, texts, repeats, lower=0.67):
+    """Time of the last layer to that of a lower one."""
+    gains = {}
+    for dtype in ("auto", "float32"):
+        encoders = {"last": without_cache(dtype), "lower": without_cache(dtype).set_params(layer=lower)}
+        ways = {key: lambda encoder=encoder: encoder.transform(texts) for key, encoder in encoders.items()}
+        seconds = common.in_turns(repeats, **ways)
+        gains[dtype] = seconds["last"] / seconds["lower"]
+        print(f"| {name} | {dtype} | {gains[dtype]:.2f} |", flush=True)
+    return gains
+
+
+def by_batch_tokens(name, texts, budgets, repeats):
+    """The bare pass by token budget."""
+    results = {}
+    for dtype in ("float32", "bfloat16"):
+        passes = {str(n): BarePass(without_cache(dtype, batch_tokens=n), texts) for n in budgets}
+        seconds = common.in_turns(repeats, **{n: one.run for n, one in passes.items()})
+        best = min(seconds.values())
+        for n, one in passes.items():
+            rate = one.n_tokens / seconds[n]
+            results[f"{dtype} {n}"] = {"padding": one.padding, "tokens_per_second": rate, "to_best": best / seconds[n]}
+            print(f"| {name} | {dtype} | {n} | {one.padding:.1%} | {rate:,.0f} | {best / seconds[n]:.2f} |", flush=True)
+    return results
+
+
+# ---------------------------------------------------------------- exactness
+
+
+def cosines(texts):
+    """Mean and smallest cosine of a token's vector with that of float32."""
+    exact = without_cache("float32").transform(texts).values.astype(np.float32)
+    results = {}
+    for dtype in ("auto", "bfloat16"):
+        vectors = without_cache(dtype).transform(texts).values.astype(np.float32)
+        products = np.einsum("td,td->t", exact, vectors)
+        cosine = products / np.linalg.norm(exact, axis=1) / np.linalg.norm(vectors, axis=1)
+        results[dtype] = {"mean": float(cosine.mean()), "min": float(cosine.min())}
+    return results
+
+
+def dependence_on_company(dtype, texts):
+    """Largest ||a - b|| / ||a|| of a token encoded alone with its text and in a batch: as computed, as kept."""
+    bare = BarePass(without_cache(dtype), texts)
+    computed = kept = 0.0
+    for inputs in bare.batches:
+        together = bare.call(inputs)
+        for row, length in enumerate(inputs["attention_mask"].sum(1).tolist()):
+            alone = bare.call({name: tensor[row : row + 1, :length] for name, tensor in inputs.items()})[0]
+            beside = together[row, :length]
+            computed = max(computed, largest_difference(alone, beside))
+            kept = max(kept, largest_difference(alone.half(), beside.half()))
+    return {"computed": computed, "kept": kept}
+
+
+def largest_difference(a, b):
+    a, b = a.double(), b.double()
+    return float(((a - b).norm(dim=1) / a.norm(dim=1)).max())
+
+
+# ---------------------------------------------------------------- where the time goes
+
+
+def shares(dtype, texts):
+    """Shares of the time of one encode into an empty cache."""
+    load(without_cache(dtype))
+    profile = cProfile.Profile()
+    profile.runcall(into_new_cache, dtype, texts)
+    stats = pstats.Stats(profile)
+    spent = {part: cumulative(stats, *where) for part, where in PARTS.items()}
+    # the digests of values and index; text_keys counts for itself
+    hashing = sum(own for (_, _, name), (_, _, own, _, _) in stats.stats.items() if "sha256" in name or "HASH" in name)
+    result = {
+        "tokenise": spent["tokenise"],
+        "pad": spent["pad"],
+        "model call": spent["model call"],
+        "convert and split": spent["forward"] - spent["pad"] - spent["model call"],
+        "hash": spent["keys"] + hashing,
+        "write": spent["write"] - hashing,
+    }
+    result["rest"] = stats.total_tt - sum(result.values())
+    return {part: seconds / stats.total_tt for part, seconds in result.items()}
+
+
+def cumulative(stats, file, names):
+    return sum(
+        seconds
+        for (path, _, name), (_, _, _, seconds, _) in stats.stats.items()
+        if name in names and Path(path).parts[-2:] == ("skspace", file)
+    )
+
+
+# ---------------------------------------------------------------- everything
+
+
+def samples(args):
+    """Distinct texts, since TokenEncoder encodes a repeated one once."""
+    sizes = {"imdb": args.imdb, "hatexplain": args.hatexplain}
+    return {name: list(dict.fromkeys(common.read(name, "train")[0]))[:n] for name, n in sizes.items() if n}
+
+
+def all_tables(texts, args):
+    peer = sentence_transformer()
+    results = {"sentence-transformers computed in": str(next(peer.parameters()).dtype)}
+    results["speed"] = {name: speed(name, sample, peer, args.repeats) for name, sample in texts.items()}
+    print("\n| set | dtype | time of the last layer to layer 0.67 |\n|---|---|---|")
+    results["layer 0.67"] = {name: gain_of_stopping(name, sample, args.repeats) for name, sample in texts.items()}
+    print("\n| set | dtype | cosine with float32, a token: mean | smallest |\n|---|---|---|---|")
+    results["cosine"] = {name: cosines(sample) for name, sample in texts.items()}
+    for name, found in results["cosine"].items():
+        for dtype, cosine in found.items():
+            print(f"| {name} | {dtype} | {cosine['mean']:.6f} | {cosine['min']:.6f} |", flush=True)
+    results["company"] = print_company(texts, args.company)
+    results["shares"] = print_shares(texts)
+    return results
+
+
+def print_company(texts, n):
+    print("\n| set | dtype | largest difference alone / in a batch: computed | kept in float16 |\n|---|---|---|---|")
+    results = {}
+    for name, sample in texts.items():
+        for dtype in ("float32", "bfloat16"):
+            found = results[f"{name} {dtype}"] = dependence_on_company(dtype, sample[:n])
+            print(f"| {name} | {dtype} | {found['computed']:.1e} | {found['kept']:.1e} |", flush=True)
+    return results
+
+
+def print_shares(texts):
+    results = {}
+    for name, sample in texts.items():
+        for dtype in ("float32", "bfloat16"):
+            found = shares(dtype, sample)
+            if not results:
+                print(f"\n| set | dtype | {' | '.join(found)} |\n|---|---|{'---|' * len(found)}")
+            results[f"{name} {dtype}"] = found
+            print(f"| {name} | {dtype} | {' | '.join(f'{share:.1%}' for share in found.values())} |", flush=True)
+    return results
+
+
+def budget_table(texts, args):
+    print("| set | dtype | batch_tokens | padding | tokens/s, bare pass | to the best |\n|---|---|---|---|---|---|")
+    return {name: by_batch_tokens(name, sample, args.batch_tokens, args.repeats) for name, sample in texts.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--imdb", type=int, default=300, help="texts; 0 leaves the set out")
+    parser.add_argument("--hatexplain", type=int, default=2000, help="texts; 0 leaves the set out")
+    parser.add_argument("--company", type=int, default=64, help="texts of each set that are encoded one at a time too")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch-tokens", type=int, nargs="+", help="print the bare pass by size of batch instead")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    print(f"{common.machine('sentence-transformers')}; {torch.get_num_threads()} threads\n", flush=True)
+    warnings.filterwarnings("ignore", message=".* are longer than max_length")
+    texts = samples(args)
+    results = budget_table(texts, args) if args.batch_tokens else all_tables(texts, args)
+    common.save_results(args.out, results)
+
+
+if __name__ == "__main__":
+    main()
