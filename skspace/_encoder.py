@@ -6,7 +6,6 @@ text that is not in the store. Knows no operators and no labels.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import warnings
@@ -357,19 +356,11 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     def _files(self) -> ModelFiles:
         return find_model_files(os.fspath(self.model), self.revision)
 
-    def _config(self, files: ModelFiles) -> dict[str, Any]:
-        path = files.folder / "config.json"
-        try:
-            return dict(json.loads(path.read_text("utf-8")))
-        except ValueError as error:
-            raise OSError(f"{path} is damaged: {error}. Download the model again.") from error
-
     def _config_value(self, files: ModelFiles, names: Sequence[str], attribute: str) -> int:
         """A number of the model's config.json, read without transformers where its name is a known one."""
-        config = self._config(files)
         for name in names:
-            if isinstance(config.get(name), int):
-                return config[name]
+            if isinstance(files.config.get(name), int):
+                return int(files.config[name])
         return int(getattr(read_config(files.folder), attribute))
 
     def _layer(self, files: ModelFiles) -> int:
@@ -387,7 +378,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         return pick_device(self.device, estimator=type(self).__name__)
 
     def _dtype(self, files: ModelFiles, device: torch.device) -> torch.dtype:
-        if self.dtype == "auto" and self._config(files).get("model_type") in _FLOAT32_ONLY:
+        if self.dtype == "auto" and files.config.get("model_type") in _FLOAT32_ONLY:
             return torch.float32
         return pick_dtype(self.dtype, device)
 

@@ -71,7 +71,8 @@ class Lookup:
 class _Run(NamedTuple):
     """Entries sorted by the first half of their key."""
 
-    keys: Keys  # (n, 2)
+    first: NDArray[np.uint64]  # (n,), the halves apart: searching needs the first in one piece
+    second: NDArray[np.uint64]  # (n,)
     shards: NDArray[np.int32]  # (n,)
     rows: NDArray[np.int32]  # (n,)
 
@@ -96,8 +97,10 @@ class KeyIndex:
             self._alive = np.concatenate([self._alive, np.zeros(largest + 1, bool)])
         self._alive[[number for number, _ in shards]] = True
         lengths = [len(keys) for _, keys in shards]
+        keys = np.concatenate([keys for _, keys in shards])
         run = _Run(
-            np.concatenate([keys for _, keys in shards]),
+            keys[:, 0],
+            keys[:, 1],
             np.repeat(np.array([number for number, _ in shards], np.int32), lengths),
             np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
         )
@@ -114,35 +117,33 @@ class KeyIndex:
             missing = np.flatnonzero(shards < 0)
             if not len(missing):
                 break
-            place = np.searchsorted(run.keys[:, 0], keys[missing, 0])
-            candidates = np.flatnonzero(place < len(run.keys))
-            while len(candidates):
-                entry, wanted = place[candidates], keys[missing[candidates]]
-                first = run.keys[entry, 0] == wanted[:, 0]
-                hit = first & (run.keys[entry, 1] == wanted[:, 1]) & self._alive[run.shards[entry]]
-                shards[missing[candidates[hit]]] = run.shards[entry[hit]]
-                rows[missing[candidates[hit]]] = run.rows[entry[hit]]
+            place = np.searchsorted(run.first, keys[missing, 0])
+            while len(missing):
+                inside = place < len(run.first)
+                missing, place = missing[inside], place[inside]
+                same = run.first[place] == keys[missing, 0]
+                missing, place = missing[same], place[same]
+                hit = (run.second[place] == keys[missing, 1]) & self._alive[run.shards[place]]
+                shards[missing[hit]], rows[missing[hit]] = run.shards[place[hit]], run.rows[place[hit]]
                 # The same first half, but another text or a shard that has gone: look one further.
-                candidates = candidates[first & ~hit]
-                place[candidates] += 1
-                candidates = candidates[place[candidates] < len(run.keys)]
+                missing, place = missing[~hit], place[~hit] + 1
         return shards, rows
 
     def n_distinct(self) -> int:
         """Number of different keys."""
-        return len(np.unique(np.concatenate([np.empty((0, 2), np.uint64), *self._alive_keys()]), axis=0))
-
-    def _alive_keys(self) -> list[Keys]:
-        return [run.keys[self._alive[run.shards]] for run in self._runs]
+        if not self._runs:
+            return 0
+        run = self._sorted(self._runs)
+        return len(np.unique(np.stack([run.first, run.second], 1), axis=0))
 
     def _sorted(self, runs: Sequence[_Run]) -> _Run:
         """One run of several, without the entries of shards that have gone."""
-        keys, shards, rows = (np.concatenate(parts) for parts in zip(*runs, strict=True))
+        first, second, shards, rows = (np.concatenate(parts) for parts in zip(*runs, strict=True))
         alive = np.flatnonzero(self._alive[shards])
-        order = alive[np.argsort(keys[alive, 0], kind="stable")]  # stable: fast on what is sorted in parts
-        return _Run(keys[order], shards[order], rows[order])
+        order = alive[np.argsort(first[alive], kind="stable")]  # stable: fast on what is sorted in parts
+        return _Run(first[order], second[order], shards[order], rows[order])
 
     def _push(self, run: _Run) -> None:
         self._runs.append(run)
-        while len(self._runs) > 1 and len(self._runs[-2].keys) < 2 * len(self._runs[-1].keys):
+        while len(self._runs) > 1 and len(self._runs[-2].first) < 2 * len(self._runs[-1].first):
             self._runs[-2:] = [self._sorted(self._runs[-2:])]

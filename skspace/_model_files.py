@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 __all__ = ["DEFAULT_MODEL", "ModelFiles", "find_model_files"]
 
@@ -53,6 +56,21 @@ class ModelFiles:
     identity: str
     name: str
     digests: dict[str, str] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What config.json says.
+
+        Raises
+        ------
+        OSError
+            If it is no JSON.
+        """
+        path = self.folder / "config.json"
+        try:
+            return dict(json.loads(path.read_text("utf-8")))
+        except ValueError as error:
+            raise OSError(f"{path} is damaged: {error}. Download the model again.") from error
 
     def check(self) -> None:
         """Compare the files with their known digests.

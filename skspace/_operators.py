@@ -115,21 +115,28 @@ class ConceptOperators(nn.Module):
         -------
         Spaces
         """
-        concepts = torch.tanh(self._project(tokens, self.operators))  # (n_tokens, M, K, m)
-        attention = self._attention(tokens, lengths)  # (n_tokens, M, K, m) or (n_tokens, 1, 1, 1)
+        if self.pooling == "attention":
+            projected, scores = self._project(tokens, self.operators, self.queries)
+            attention = self._attention(scores, lengths)  # (n_tokens, M, K, m)
+        else:
+            (projected,) = self._project(tokens, self.operators)
+            attention = (1.0 / lengths.to(tokens.dtype)).repeat_interleave(lengths).reshape(-1, 1, 1, 1)
+        concepts = torch.tanh(projected)  # (n_tokens, M, K, m)
         centroids = segment_sum(attention * concepts, lengths)  # (n_texts, M, K, m)
         return Spaces(self._logits(centroids), centroids, concepts, attention, lengths)
 
-    def _project(self, tokens: Tensor, weight: Tensor) -> Tensor:
-        """Multiply tokens (n, d) by a weight (M, K, d, m), to (n, M, K, m)."""
-        flat = (weight / self.scale).permute(2, 0, 1, 3).reshape(weight.shape[2], -1)  # (d, M * K * m)
-        product = tokens @ flat if self.training else matmul_rows(tokens, flat)
-        return product.reshape(len(tokens), self.n_members, self.n_classes, self.n_latent)
+    def _project(self, tokens: Tensor, *weights: Tensor) -> list[Tensor]:
+        """Multiply tokens (n, d) by weights (M, K, d, m), to (n, M, K, m) each."""
+        flat = [(w / self.scale).permute(2, 0, 1, 3).reshape(w.shape[2], -1) for w in weights]  # (d, M * K * m)
+        if self.training:
+            products = [tokens @ w for w in flat]
+        else:  # in one: for a single text the calls take longer than the arithmetic
+            products = list(matmul_rows(tokens, torch.cat(flat, 1)).chunk(len(flat), 1))
+        shape = len(tokens), self.n_members, self.n_classes, self.n_latent
+        return [product.reshape(shape) for product in products]
 
-    def _attention(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        if self.pooling == "mean":
-            return (1.0 / lengths.to(tokens.dtype)).repeat_interleave(lengths).reshape(-1, 1, 1, 1)
-        scores = self._project(tokens, self.queries)  # (n_tokens, M, K, m)
+    def _attention(self, scores: Tensor, lengths: Tensor) -> Tensor:
+        """Softmax of scores (n_tokens, M, K, m) over the tokens of every text."""
         # The largest score of the text is subtracted: no overflow, and no effect on the softmax.
         largest = torch.segment_reduce(scores.detach(), "max", lengths=lengths, axis=0, unsafe=True)
         weights = torch.exp(scores - largest.repeat_interleave(lengths, dim=0))
@@ -142,8 +149,8 @@ class ConceptOperators(nn.Module):
         flat = centroids.flatten(2)  # (n_texts, M, K * m)
         if self.training:
             return torch.einsum("nmf,mkf->nmk", flat, self.coef) + self.intercept
-        members = [matmul_rows(flat[:, i], self.coef[i].T) for i in range(self.n_members)]
-        return torch.stack(members, 1) + self.intercept
+        weight = torch.block_diag(*self.coef.transpose(1, 2))  # (M * K * m, M * K)
+        return matmul_rows(flat.flatten(1), weight).reshape(-1, self.n_members, self.n_classes) + self.intercept
 
     @torch.no_grad()
     def fold(self, *, center: bool) -> None:

@@ -265,13 +265,14 @@ class TokenStore:
             return []
 
     def _make_folder(self) -> None:
+        description = self.folder / "namespace.json"
+        if description.exists():
+            return
         self.folder.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder.parent.mkdir(exist_ok=True, mode=0o700)
         self.folder.mkdir(exist_ok=True, mode=0o700)
-        description = self.folder / "namespace.json"
-        if not description.exists():
-            text = json.dumps({"format": FORMAT, **self.namespace}, indent=2, sort_keys=True)
-            write_beside(description, text.encode())
+        text = json.dumps({"format": FORMAT, **self.namespace}, indent=2, sort_keys=True)
+        write_beside(description, text.encode())
 
     def write(
         self, keys: Keys, values: Sequence[NDArray[Any]], truncated: Sequence[bool]

@@ -65,7 +65,7 @@ def test_entries_of_shards_that_have_gone_do_not_pile_up():
         index.add([(number, keys_of(range(5)))])
         if number:
             index.remove(number - 1)
-    assert sum(len(run.keys) for run in index._runs) < 200
+    assert sum(len(run.first) for run in index._runs) < 200
 
 
 def test_same_first_half_of_the_key():
