@@ -74,7 +74,7 @@ class EncodingJob:
         missing = self.found.missing
         # delay: no bar for work that is over before it could be read
         with tqdm(total=len(missing), desc="Encoding", unit="text", delay=2, disable=None) as bar:
-            if self.store is None:
+            if self.store is None or len(self.keys) == 1:
                 return self._encode(missing, bar)
             parts = [missing[part] for part in divide(self.keys[missing], -(-len(missing) // _CHUNK_TEXTS))]
             return self._share(parts, self.store, bar)
@@ -100,7 +100,7 @@ class EncodingJob:
         return n_encoded
 
     def _encode(self, missing: NDArray[np.int64], bar: Any) -> int:
-        shard = _ShardInProgress(self.keys, self.found, self.store, self.written)
+        shard = _ShardInProgress(self.keys, self.found, self.store, self.written, single=len(self.keys) == 1)
         try:
             for begin in range(0, len(missing), _CHUNK_TEXTS):
                 chunk = missing[begin : begin + _CHUNK_TEXTS]
@@ -124,8 +124,10 @@ class EncodingJob:
 class _ShardInProgress:
     """Vectors that are encoded and not yet written."""
 
-    def __init__(self, keys: Keys, found: Lookup, store: TokenStore | None, written: Callable[[int], None]) -> None:
-        self.keys, self.found, self.store, self.written = keys, found, store, written
+    def __init__(
+        self, keys: Keys, found: Lookup, store: TokenStore | None, written: Callable[[int], None], *, single: bool
+    ) -> None:
+        self.keys, self.found, self.store, self.written, self.single = keys, found, store, written, single
         self._reset()
 
     def _reset(self) -> None:
@@ -151,6 +153,10 @@ class _ShardInProgress:
         if self.store is None:
             segment: Any = np.concatenate(self.vectors)
             offsets = np.cumsum([0, *map(len, self.vectors)])
+        elif self.single:
+            segment, offsets = self.vectors[0], np.array([0, len(self.vectors[0])])
+            self.store.write_later(self.keys[rows], segment, self.truncated[0])
+            self.written(self.n_bytes)
         else:
             segment, offsets = self.store.write(self.keys[rows], self.vectors, self.truncated)
             self.written(self.n_bytes)

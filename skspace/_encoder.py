@@ -6,6 +6,7 @@ text that is not in the store. Knows no operators and no labels.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import warnings
@@ -469,9 +470,15 @@ def _new_locks() -> None:
     global _sharing
     _sharing = threading.RLock()
     for cache in _caches.values():
-        cache.store.forget_threads()
+        cache.store.after_fork()
 
 
+def _write_pending() -> None:
+    for cache in _caches.values():
+        cache.store.write_pending(at_exit=True)
+
+
+atexit.register(_write_pending)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_locks)
 

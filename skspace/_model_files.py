@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -119,11 +120,20 @@ def find_model_files(model: str, revision: str | None = None) -> ModelFiles:
                 "instead; give the folder of the revision that you want."
             )
         return _from_folder(folder.absolute())
-    tried = [f"the folder {folder.absolute()} (does not exist)"]
-    found = _from_hub_cache(model, revision, tried)
-    if found is None and model == DEFAULT_MODEL and revision is None:
-        found = _from_package(tried)
-    return found or _from_hub(model, revision, tried)
+    from huggingface_hub import constants
+
+    # A process stays with what it has found, as long as it is there and the places to look in are the same.
+    places = (model, revision, constants.HF_HUB_CACHE, *sys.path)
+    if places not in _found or not (_found[places].folder / "config.json").exists():
+        tried = [f"the folder {folder.absolute()} (does not exist)"]
+        found = _from_hub_cache(model, revision, tried)
+        if found is None and model == DEFAULT_MODEL and revision is None:
+            found = _from_package(tried)
+        _found[places] = found or _from_hub(model, revision, tried)
+    return _found[places]
+
+
+_found: dict[tuple[str | None, ...], ModelFiles] = {}
 
 
 def _from_folder(folder: Path) -> ModelFiles:

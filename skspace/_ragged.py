@@ -8,6 +8,7 @@ vectors themselves are asked for. This file knows nothing of encoders, stores or
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -22,8 +23,8 @@ class Segment(Protocol):
     dtype: np.dtype[Any]
     shape: tuple[int, int]
 
-    def read_into(self, start: int, out: NDArray[Any]) -> None:
-        """Fill `out`, of shape (n, n_features), with the token vectors start … start + n."""
+    def read_runs(self, runs: Iterable[tuple[int, int, int]], out: NDArray[Any]) -> None:
+        """Fill parts of `out`, (n_tokens, d): for each (start, begin, end) ``out[begin:end]`` from `start` on."""
 
 
 class RaggedArray:
@@ -231,27 +232,35 @@ class RaggedArray:
             shift = self._start[rows] - (stops - lengths)
             return self._segments[0][np.arange(n_tokens) + np.repeat(shift, lengths)]
         out = np.empty((n_tokens, self.n_features), self.dtype)
-        for segment, start, begin, end in self._runs(rows, stops - lengths, stops):
+        for segment, runs in self._runs(rows, stops - lengths, stops):
             source = self._segments[segment]
-            if isinstance(source, np.ndarray):
+            if not isinstance(source, np.ndarray):
+                source.read_runs(runs, out)
+                continue
+            for start, begin, end in runs:
                 out[begin:end] = source[start : start + end - begin]
-            else:
-                source.read_into(start, out[begin:end])
         return out
 
     def _runs(
         self, rows: NDArray[np.integer], begins: NDArray[np.integer], ends: NDArray[np.integer]
-    ) -> Iterator[tuple[int, int, int, int]]:
-        """Rows that are neighbours in their segment too: (segment, start there, begin and end in the result)."""
+    ) -> Iterator[tuple[int, list[tuple[int, int, int]]]]:
+        """Each segment with what is to be read of it: (start there, begin and end in the result)."""
         if not len(rows):
             return
         segment, start = self._segment[rows], self._start[rows]
+        # Rows that are neighbours in their segment too are read at once.
         follows = (segment[1:] == segment[:-1]) & (start[1:] == start[:-1] + self.lengths[rows][:-1])
         firsts = np.flatnonzero(np.concatenate([[True], ~follows]))
         lasts = np.append(firsts[1:], len(rows)) - 1
-        for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
-            if ends[last] > begins[first]:
-                yield int(segment[first]), int(start[first]), int(begins[first]), int(ends[last])
+        filled = np.flatnonzero(ends[lasts] > begins[firsts])
+        firsts, lasts = firsts[filled], lasts[filled]
+        order = np.argsort(segment[firsts], kind="stable")
+        firsts, lasts = firsts[order], lasts[order]
+        runs = list(zip(start[firsts].tolist(), begins[firsts].tolist(), ends[lasts].tolist(), strict=True))
+        bounds = [0, *(np.flatnonzero(np.diff(segment[firsts])) + 1).tolist(), len(runs)]
+        for begin, end in pairwise(bounds):
+            if end > begin:
+                yield int(segment[firsts[begin]]), runs[begin:end]
 
     def find_non_finite(self) -> int | None:
         """First row with an inf or NaN, or None. Files are passed over: a store keeps finite values only."""

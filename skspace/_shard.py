@@ -18,6 +18,7 @@ import re
 import threading
 import time
 import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -152,26 +153,37 @@ class Reader:
             return Reader, (self.path, self.begin, *self.shape)
         return np.asarray, (self.read_all(),)
 
-    def read_into(self, start: int, out: NDArray[Any]) -> None:
-        """Fill `out`, (n, d), with the token vectors start … start + n."""
-        if out.dtype != VALUES_DTYPE or out.shape[1:] != self.shape[1:]:
+    def read_runs(self, runs: Iterable[tuple[int, int, int]], out: NDArray[Any]) -> None:
+        """Fill parts of `out`, (n_tokens, d): for each (start, begin, end) ``out[begin:end]`` from `start` on."""
+        if out.dtype != VALUES_DTYPE or out.shape[1:] != self.shape[1:] or not out.flags.c_contiguous:
             raise ValueError(f"A shard gives float16, (n, {self.shape[1]}). Got {out.dtype}, {out.shape} instead.")
         if out.nbytes == 0:
             return
-        view = out.data.cast("B")
-        position = self.begin + start * self.shape[1] * VALUES_DTYPE.itemsize
+        view, width = out.data.cast("B"), self.shape[1] * VALUES_DTYPE.itemsize
         file = self._file.borrow()
         try:
-            while len(view):
-                n_read = _read_at(file, view, position)
-                if n_read == 0:
-                    raise OSError(
-                        f"The cached embeddings in {self.path} were cut short while they were in use. Run again: what "
-                        "is missing is computed anew."
-                    )
-                view, position = view[n_read:], position + n_read
+            # Short, for it runs once a text.
+            for start, begin, end in runs:
+                part, position = view[begin * width : end * width], self.begin + start * width
+                n_read = _read_at(file, part, position)
+                if n_read != len(part):
+                    self._read_rest(file, part[n_read:], position + n_read)
         finally:
             self._file.give_back()
+
+    def _read_rest(self, file: int, view: memoryview, position: int) -> None:
+        while len(view):
+            n_read = _read_at(file, view, position)
+            if n_read == 0:
+                raise OSError(
+                    f"The cached embeddings in {self.path} were cut short while they were in use. Run again: what "
+                    "is missing is computed anew."
+                )
+            view, position = view[n_read:], position + n_read
+
+    def read_into(self, start: int, out: NDArray[Any]) -> None:
+        """Fill `out`, (n, d), with the token vectors start … start + n."""
+        self.read_runs([(start, 0, len(out))], out)
 
     def read_all(self) -> NDArray[Any]:
         out = np.empty(self.shape, VALUES_DTYPE)
@@ -285,7 +297,7 @@ def _identity(stat: os.stat_result) -> tuple[int, int, int]:
 
 def _read_at(file: int, view: memoryview, position: int) -> int:
     if hasattr(os, "preadv"):
-        return os.preadv(file, [view], position)
+        return os.preadv(file, (view,), position)
     data = os.pread(file, len(view), position)
     view[: len(data)] = data
     return len(data)

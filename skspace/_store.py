@@ -19,6 +19,7 @@ import json
 import os
 import re
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ __all__ = ["TokenStore"]
 SHARD_BYTES = 64 * 2**20
 SMALL_SHARD_BYTES = SHARD_BYTES // 8
 MAX_SMALL_SHARDS = 32
+MAX_PENDING, PENDING_SECONDS = 64, 10.0
 
 
 class TokenStore:
@@ -85,10 +87,13 @@ class TokenStore:
         self._listed = False  # whether the folder was read once
         self._keep_damaged = False
         self._threads = threading.RLock()
+        self._pending: dict[bytes, tuple[NDArray[np.float16], bool]] = {}  # see write_later
+        self._pending_since = 0.0
 
-    def forget_threads(self) -> None:
-        """After a fork: whoever held the lock does not live in this process."""
+    def after_fork(self) -> None:
+        """Whoever held the lock does not live in this process, and what is pending is the parent's to write."""
         self._threads = threading.RLock()
+        self._pending.clear()
 
     # ---------------------------------------------------------------- reading
 
@@ -111,10 +116,21 @@ class TokenStore:
             found = Lookup(len(keys))
         indices = np.arange(len(keys))[among]
         with self._threads:
+            if self._pending and not self._take_pending(keys, found):
+                self.write_pending()
             self._find(keys, found, indices)
             if (found.segment[indices] < 0).any() and self._refresh():
                 self._find(keys, found, indices)
         return found
+
+    def _take_pending(self, keys: Keys, found: Lookup) -> bool:
+        """Answer for a single text out of what is pending; False where that is not all there is to know."""
+        if len(keys) > 1 or not len(found.missing):
+            return False
+        vectors, truncated = self._pending.get(keys.tobytes(), (None, False))
+        if vectors is not None:
+            found.add(vectors, np.array([0]), np.array([0]), np.array([len(vectors)]), np.array([truncated]))
+        return True
 
     def _find(self, keys: Keys, found: Lookup, among: NDArray[np.integer]) -> None:
         while True:
@@ -312,6 +328,39 @@ class TokenStore:
         self._merge_small_shards()
         return reader, offsets
 
+    def write_later(self, key: Keys, vectors: NDArray[np.float16], truncated: bool) -> None:
+        """Keep the vectors of one text in memory, to be written together with those of others.
+
+        Who asks for one text at a time would wait for a file each time, and leave that many files. They are written
+        when there are enough, with the next text after some seconds, and before anything else is done with this store.
+        A process that is killed loses them; other processes see them late. Neither makes a vector wrong.
+
+        Parameters
+        ----------
+        key : ndarray of uint64 of shape (1, 2)
+        vectors : ndarray of float16 of shape (n_tokens, n_features)
+        truncated : bool
+        """
+        try:
+            self._make_folder()
+        except OSError as error:
+            self._warn_unwritable(error)
+        with self._threads:
+            if not self._pending:
+                self._pending_since = time.monotonic()
+            self._pending[key.tobytes()] = vectors, truncated
+            if len(self._pending) >= MAX_PENDING or time.monotonic() - self._pending_since > PENDING_SECONDS:
+                self.write_pending()
+
+    def write_pending(self, *, at_exit: bool = False) -> None:
+        """Write what `write_later` has put off; `at_exit` not if the folder has been removed, perhaps for good."""
+        with self._threads:
+            pending, self._pending = self._pending, {}
+            if pending and (self._exists() or not at_exit):
+                keys = np.frombuffer(b"".join(pending), "<u8").reshape(-1, 2)
+                vectors, truncated = zip(*pending.values(), strict=True)
+                self.write(keys, vectors, truncated)
+
     def _merge_small_shards(self) -> None:
         """Keep the number of files bounded when texts come a few at a time."""
         with self._threads:
@@ -378,6 +427,7 @@ class TokenStore:
             ``n_tokens``, ``n_bytes`` (of the files), ``n_shards``.
         """
         with self._threads:
+            self.write_pending()
             self._refresh()
             shards = list(self._shards.values())
             n_distinct = self._index.n_distinct()
@@ -404,6 +454,7 @@ class TokenStore:
             How many failed.
         """
         with self._threads:
+            self.write_pending()
             found = sum(bool(SHARD_NAME.fullmatch(e.name)) for e in os.scandir(self.folder)) if self._exists() else 0
             for name in list(self._shards):
                 self._forget(name)
@@ -419,6 +470,7 @@ class TokenStore:
     def clear(self) -> None:
         """Delete all shards of this namespace."""
         with self._threads:
+            self._pending.clear()
             for name in list(self._shards):
                 self._forget(name)
             if self._exists():

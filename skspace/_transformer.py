@@ -26,6 +26,7 @@ if hasattr(os, "register_at_fork"):
     # The threads of OpenMP do not survive a fork, and a child that waits for them hangs for good.
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
+_CHARACTERS_A_TOKEN = 64  # far more than a token of any language has
 _PROBE = ["A short text.", "And another one, longer than the first."]
 
 
@@ -49,6 +50,10 @@ class Tokens(NamedTuple):
     special: NDArray[np.bool_]
     spans: list[tuple[int, int]]
     truncated: bool
+
+    def end_before(self, place: int) -> bool:
+        """Whether the text was cut, and its last token stands before this character."""
+        return self.truncated and max(end for _, end in self.spans) < place
 
 
 def pick_device(device: str, *, estimator: str) -> torch.device:
@@ -169,9 +174,21 @@ class FrozenTransformer:
     # ---------------------------------------------------------------- text to tokens
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise without padding, cut at `max_length`."""
+        """Tokenise without padding, cut at `max_length`.
+
+        Of a text that is very much longer only the beginning is read: a tokenizer would take a gigabyte for 10 MB.
+        """
+        n_read = self.max_length * _CHARACTERS_A_TOKEN
+        tokens = self._tokenize([text[:n_read] for text in texts])
+        # Where the tokens reach near the place of that cut (words without end), the whole text decides.
+        short = [i for i, text in enumerate(texts) if len(text) > n_read and not tokens[i].end_before(n_read // 2)]
+        for i in short:
+            (tokens[i],) = self._tokenize([texts[i]])
+        return tokens
+
+    def _tokenize(self, texts: list[str]) -> list[Tokens]:
         encoded = self.tokenizer(
-            list(texts),
+            texts,
             truncation=True,
             max_length=self.max_length,
             return_token_type_ids=bool(self._inputs),

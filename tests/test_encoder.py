@@ -606,6 +606,36 @@ def test_two_processes_encode_each_text_once(make, tiny_bert, tmp_path):
     assert_same(encoder.transform(texts), clone(encoder).set_params(cache_dir=None).transform(texts), exact=False)
 
 
+def test_texts_one_at_a_time(make, batches):
+    encoder = make()
+    texts = [f"text {i}" for i in range(150)]
+    expected = make(cache_dir=None).transform(texts)
+    batches.clear()
+    for i, text in enumerate(texts):
+        assert_same(encoder.transform([text]), expected[[i]], exact=False)
+        assert_same(encoder.transform([text]), encoder.transform([text]))
+    assert n_rows(batches) == 150
+    folder = Path(encoder.cache_info()["folder"])
+    assert len(list(folder.glob("*.safetensors"))) == 3
+    assert encoder.cache_info()["n_texts"] == 150
+    assert_same(encoder.transform(texts), expected, exact=False)
+    assert n_rows(batches) == 150
+
+
+ONE_TEXT = """
+import sys
+from skspace import TokenEncoder
+TokenEncoder(sys.argv[1], dtype="float32", cache_dir=sys.argv[2]).transform(["the parcel"])
+"""
+
+
+def test_a_single_text_is_written_when_the_process_ends(tiny_bert, tmp_path):
+    process = python(ONE_TEXT, tiny_bert, tmp_path / "cache")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert TokenEncoder(tiny_bert, dtype="float32", cache_dir=tmp_path / "cache").cache_info()["n_texts"] == 1
+
+
 def test_clones_share_one_model(make, loads):
     encoder = make()
     encoder.transform(["a"])

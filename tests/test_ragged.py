@@ -51,9 +51,10 @@ class FakeFile:
     def __reduce__(self):
         return FakeFile, (self.name,)
 
-    def read_into(self, start, out):
-        self.reads.append((start, start + len(out)))
-        out[:] = self.contents[self.name][start : start + len(out)]
+    def read_runs(self, runs, out):
+        for start, begin, end in runs:
+            self.reads.append((start, start + end - begin))
+            out[begin:end] = self.contents[self.name][start : start + end - begin]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from skspace import RaggedArray, TokenStore
 from skspace import _shard as shard_module
 from skspace import _store as store_module
 from skspace._index import text_keys
-from skspace._store import MAX_SMALL_SHARDS
+from skspace._store import MAX_PENDING, MAX_SMALL_SHARDS
 
 NAMESPACE = {"model": "tiny", "layer": 2}
 D = 4
@@ -444,6 +444,96 @@ def test_merge_drops_a_damaged_shard_and_keeps_the_rest(tmp_path):
     assert len(shards_of(store)) == 1
     assert_found(fresh(store), [*texts[1:], "one more"])
     assert_missing(fresh(store), texts[:1])
+
+
+# ---------------------------------------------------------------- texts that come one at a time
+
+
+def write_later(store, text, truncated=False):
+    store.write_later(text_keys([text]), vectors_of(text), truncated)
+
+
+def test_single_texts_are_written_together(tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    texts = [f"text number {i}" for i in range(MAX_PENDING - 1)]
+    for text in texts:
+        write_later(store, text)
+        assert_found(store, [text])  # one at a time: out of memory
+    assert shards_of(store) == []
+    write_later(store, "one more text")
+    assert len(shards_of(store)) == 1
+    assert_found(fresh(store), [*texts, "one more text"])
+
+
+def test_single_texts_are_written_after_some_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "PENDING_SECONDS", 0.0)
+    store = TokenStore(tmp_path, NAMESPACE)
+    write_later(store, "some words")
+    assert len(shards_of(store)) == 1
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: store.lookup(text_keys(["some words", "others"])),
+        lambda store: store.info(),
+        lambda store: store.verify(),
+        lambda store: store.write_pending(),
+    ],
+    ids=["look-up of several", "info", "verify", "write_pending"],
+)
+def test_single_texts_are_written_before_anything_else(use, tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    write_later(store, "some words", truncated=True)
+    use(store)
+    assert_found(fresh(store), ["some words"])
+    assert fresh(store).lookup(text_keys(["some words"])).truncated.tolist() == [True]
+    assert store.info()["n_texts"] == 1
+
+
+def test_look_up_of_another_single_text_leaves_what_is_pending(tmp_path):
+    store = filled(tmp_path, ["from before"])
+    write_later(store, "some words", truncated=True)
+    assert_found(store, ["from before"])
+    assert_missing(store, ["never heard of"])
+    assert store.lookup(text_keys(["some words"])).truncated.tolist() == [True]
+    assert len(shards_of(store)) == 1
+
+
+def test_clear_forgets_what_is_pending(tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    write_later(store, "some words")
+    store.clear()
+    store.write_pending()
+    assert_missing(store, ["some words"])
+
+
+def test_child_leaves_what_is_pending_to_its_parent(tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    write_later(store, "some words")
+    store.after_fork()
+    store.write_pending()
+    assert shards_of(store) == []
+
+
+def test_pending_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("x")
+    store = TokenStore(tmp_path / "file", NAMESPACE)
+    with one_warning("cannot write to"):
+        write_later(store, "some words")
+        assert_found(store, ["some words"])
+        store.write_pending()
+
+
+def test_folder_that_was_removed_is_not_made_again_at_exit(tmp_path):
+    store = TokenStore(tmp_path / "cache", NAMESPACE)
+    write_later(store, "some words")
+    shutil.rmtree(tmp_path / "cache")
+    store.write_pending(at_exit=True)
+    assert not (tmp_path / "cache").exists()
+    write_later(store, "some words")
+    store.write_pending(at_exit=True)
+    assert_found(fresh(store), ["some words"])
 
 
 # ---------------------------------------------------------------- privacy

@@ -231,6 +231,39 @@ def test_limit_of_the_tokenizer(tiny_bert, tmp_path):
     assert load(folder, max_length=7).max_length == 7
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The parcel is late, my account was charged twice! " * 2000,
+        "x" * 30_000 + " late",  # one word, over the place of the cut
+        "\n" * 30_000 + "late and " * 300,
+        "a" + "\u0301" * 30_000,
+        "late " * 40 + "y" * 30_000,
+        "\u6f22" * 30_000,
+    ],
+    ids=["words", "word", "newlines", "accents", "words and a word", "no spaces"],
+)
+def test_beginning_of_a_very_long_text(tiny_models, name, text):
+    """Read in part where that is enough; the tokens are those of the whole text."""
+    transformer = load(tiny_models[name], max_length=20)
+    (tokens,) = transformer.tokenize([text])
+    (whole,) = transformer._tokenize([text])
+    assert tokens.ids == whole.ids
+    assert tokens.spans == whole.spans
+    assert tokens.truncated == whole.truncated
+
+
+def test_very_long_text_is_not_read_to_its_end(tiny_bert, monkeypatch):
+    transformer, sizes = load(tiny_bert, max_length=20), []
+    read = FrozenTransformer._tokenize
+    monkeypatch.setattr(
+        FrozenTransformer, "_tokenize", lambda self, texts: sizes.extend(map(len, texts)) or read(self, texts)
+    )
+    transformer.tokenize(["late " * 100_000, "late"])
+    assert sum(sizes) < 20 * 64 + 5
+
+
 def test_special_tokens_written_in_a_text(tiny_bert):
     (tokens,) = load(tiny_bert).tokenize(["the [SEP] [PAD] parcel"])
     assert len(tokens.ids) == 6
