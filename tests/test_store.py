@@ -62,7 +62,10 @@ def found_in(store, texts):
             vectors.append(None)
             continue
         out = np.empty((length, D), np.float16)
-        found.segments[segment].read_into(int(start), out)
+        if isinstance(found.segments[segment], np.ndarray):  # not written yet
+            out[:] = found.segments[segment][start : start + length]
+        else:
+            found.segments[segment].read_into(int(start), out)
         vectors.append(out)
     return vectors
 
