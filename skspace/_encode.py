@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from skspace._index import N_LOCKS, Keys, Lookup, lock_of
+from skspace._progress import Bar
 from skspace._store import SHARD_BYTES, TokenStore
 from skspace._transformer import FrozenTransformer, Tokens
 
@@ -72,8 +72,7 @@ class EncodingJob:
     def run(self) -> int:
         """Encode; return how many texts this process encoded. What is done is kept when this is interrupted."""
         missing = self.found.missing
-        # delay: no bar for work that is over before it could be read
-        with tqdm(total=len(missing), desc="Encoding", unit="text", delay=2, disable=None) as bar:
+        with Bar(total=len(missing), desc="Encoding", unit="text") as bar:
             if self.store is None or len(self.keys) == 1:
                 return self._encode(missing, bar)
             parts = [missing[part] for part in divide(self.keys[missing], -(-len(missing) // _CHUNK_TEXTS))]

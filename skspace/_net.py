@@ -23,11 +23,11 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring, PrintLog
 from skorch.helper import predefined_split
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from skspace._batches import BatchIterator, LabelledTexts, TokenBatch, token_batches
 from skspace._losses import inter_space_loss, intra_space_loss
 from skspace._operators import ConceptOperators, Spaces, segment_sum
+from skspace._progress import Bar
 from skspace._ragged import RaggedArray
 
 __all__ = ["SpaceCriterion", "each_batch", "history_rows", "train"]
@@ -112,7 +112,7 @@ class _Progress(Callback):
     """A bar over the epochs of a fit that takes longer than a moment."""
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        self.bar_ = tqdm(total=net.max_epochs, desc="Training", unit="epoch", delay=2, leave=False, disable=None)
+        self.bar_ = Bar(total=net.max_epochs, desc="Training", unit="epoch", leave=False)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         self.bar_.update()

@@ -10,11 +10,13 @@ meanwhile, as long as the process may have so many files open.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
 import os
 import re
+import stat
 import threading
 import time
 import weakref
@@ -273,12 +275,19 @@ def _close(file: list[int]) -> None:
 
 
 def _open_to_read(path: str | os.PathLike[str], flags: int) -> int:
-    """Open without a trace in the time of last access, which is `Shard.touch`'s, where that is allowed (Linux)."""
-    flags |= getattr(os, "O_BINARY", 0)  # Windows
+    """Open a regular file; a pipe or device that somebody has put there would block whoever reads it.
+
+    Leaves no trace in the time of last access, which is `Shard.touch`'s, where that is allowed (Linux).
+    """
+    flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # the first on Windows, the second elsewhere
     try:
-        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+        file = os.open(path, flags | getattr(os, "O_NOATIME", 0))
     except PermissionError:  # another user's file, perhaps readable all the same
-        return os.open(path, flags)
+        file = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+    return file
 
 
 def _new_lock() -> None:
@@ -291,8 +300,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_lock)
 
 
-def _identity(stat: os.stat_result) -> tuple[int, int, int]:
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _read_at(file: int, view: memoryview, position: int) -> int:

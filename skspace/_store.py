@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from skspace._index import KeyIndex, Lookup, lock_of
 from skspace._locks import acquire, release
+from skspace._ragged import RaggedArray
 from skspace._shard import (
     FORMAT,
     SHARD_NAME,
@@ -190,9 +191,7 @@ class TokenStore:
         """Take note of shards that came and went. True where there is a new one."""
         self._listed = True
         try:
-            entries = [entry for entry in os.scandir(self.folder) if SHARD_NAME.fullmatch(entry.name)]
-            # Neither a pipe nor a device, which would block whoever opens it.
-            names = {entry.name for entry in entries if entry.is_file() or entry.is_dir()}
+            names = {entry.name for entry in os.scandir(self.folder) if SHARD_NAME.fullmatch(entry.name)}
         except (FileNotFoundError, NotADirectoryError):
             names = set()
         except OSError as error:
@@ -392,20 +391,26 @@ class TokenStore:
                 sound.append((shard, known[1], reader.read_all()))
         if len(sound) < 2:
             return
-        keys = np.concatenate([keys for _, keys, _ in sound])
-        merged = write_shard(
-            self.folder,
-            self.digest,
-            keys,
-            np.concatenate([values for _, _, values in sound]),
-            np.cumsum(np.concatenate([[0], *(np.diff(shard.offsets) for shard, _, _ in sound)])),
-            np.concatenate([shard.truncated for shard, _, _ in sound]),
-        )
+        merged, keys = self._write_merged(sound)
         self._know([(merged, keys)])
         for shard, _, _ in sound:
             if shard.path != merged.path:
                 shard.path.unlink(missing_ok=True)
                 self._forget(shard.path.name)
+
+    def _write_merged(self, parts: list[tuple[Shard, Keys, NDArray[Any]]]) -> tuple[Shard, Keys]:
+        """One shard of several, each text once: a process killed while it merged has left some of them twice."""
+        rows = RaggedArray(
+            np.concatenate([values for _, _, values in parts]),
+            np.cumsum(np.concatenate([[0], *(np.diff(shard.offsets) for shard, _, _ in parts)])),
+        )
+        keys = np.concatenate([keys for _, keys, _ in parts])
+        truncated = np.concatenate([shard.truncated for shard, _, _ in parts])
+        _, first = np.unique(keys, axis=0, return_index=True)
+        if len(first) < len(keys):
+            first.sort()
+            rows, keys, truncated = rows[first], keys[first], truncated[first]
+        return write_shard(self.folder, self.digest, keys, rows.values, rows.offsets, truncated), keys
 
     def _warn_unwritable(self, error: Exception) -> None:
         self._warn_once(

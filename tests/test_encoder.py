@@ -24,6 +24,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import check_is_fitted
+from tqdm.auto import tqdm
 
 import skspace
 from skspace import RaggedArray, TokenEncoder, _encode, _encoder, _transformer
@@ -823,8 +824,8 @@ def test_one_infinite_vector_costs_no_other_text(make, monkeypatch, batches):
 
 
 def test_progress_bar_leaves_stdout_alone(make, monkeypatch, capfd):
-    bar = _encode.tqdm
-    monkeypatch.setattr(_encode, "tqdm", lambda **params: bar(**params | {"delay": 0, "disable": False}))
+    show = tqdm.__init__
+    monkeypatch.setattr(tqdm, "__init__", lambda self, **params: show(self, **params | {"delay": 0, "disable": False}))
     make().transform(["a", "the parcel"])
     out, err = capfd.readouterr()
     assert out == ""

@@ -18,6 +18,7 @@ FLOORS = {
     "_shard": 0,
     "_index": 0,
     "_locks": 0,
+    "_progress": 0,
     "_operators": 0,
     "datasets": 0,
     "_store": 1,
@@ -40,6 +41,7 @@ DOORS = {
     "pandas": {"datasets"},
     "safetensors": {"_shard"},
     "filelock": {"_locks"},
+    "tqdm": {"_progress"},
     "platformdirs": {"_cache_folder"},
     "torch": {"_operators", "_losses", "_batches", "_transformer", "_encoder", "_net", "_classifier"},
 }
