@@ -158,7 +158,8 @@ class _ShardInProgress:
             self.written(self.n_bytes)
         else:
             segment, offsets = self.store.write(self.keys[rows], self.vectors, self.truncated)
-            self.written(self.n_bytes)
+            if not isinstance(segment, np.ndarray):  # else the disk has refused
+                self.written(self.n_bytes)
         self.found.add(segment, rows, offsets[:-1], np.diff(offsets), np.array(self.truncated))
         self._reset()
 

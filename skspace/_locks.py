@@ -5,6 +5,7 @@ Floor 0. A lock is free again when its process dies. Between machines they work 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def acquire(folder: Path, names: Sequence[str], *, wait: bool) -> list[FileLock]
         If the folder cannot be written to, or its disk has no locks.
     """
     folder.mkdir(exist_ok=True, mode=0o700)
+    if folder.is_symlink():  # whoever made the cache folder must not choose where else is written
+        raise OSError(errno.ELOOP, "A link instead of a folder", str(folder))
     held: list[FileLock] = []
     try:
         for name in sorted(names):

@@ -378,8 +378,9 @@ def _read_tensor(file: Any, header: dict[str, Any], name: str, data: int, size: 
 def write_beside(path: Path, payload: bytes) -> None:
     """Write a file so that nobody sees half of it. No fsync: a file that a power cut spoils fails its checksum."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        with open(temporary, "wb", opener=_private) as file:
+        with open(temporary, "xb", opener=_private) as file:  # x: no link that somebody has put there is followed
             file.write(payload)
         os.replace(temporary, path)
     finally:

@@ -14,6 +14,7 @@ that fails is dropped with a warning and its texts count as missing, so that the
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -79,7 +80,10 @@ class TokenStore:
         parent = Path(cache_dir).expanduser().absolute() / f"v{FORMAT}"
         # Found by the digest: the readable part is for people, and may change from one version to the next.
         here = f"{readable}-{self.digest[:24]}"
-        self.folder = next(parent.glob(f"*-{self.digest[:24]}"), parent / here)
+        try:
+            self.folder = next(parent.glob(f"*-{self.digest[:24]}"), parent / here)
+        except OSError:  # not to be listed, as whoever reads or writes will be told
+            self.folder = parent / here
         self._shards: dict[str, Shard] = {}
         self._numbered: dict[int, str] = {}  # names of the shards by number, as the index knows them
         self._next_number = 0
@@ -280,6 +284,9 @@ class TokenStore:
             return []
 
     def _make_folder(self) -> None:
+        for folder in (self.folder.parent, self.folder):
+            if folder.is_symlink():  # whoever made the cache folder must not choose where else is written
+                raise OSError(errno.ELOOP, "A link instead of a folder", str(folder))
         description = self.folder / "namespace.json"
         if description.exists():
             return
