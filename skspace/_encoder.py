@@ -465,12 +465,21 @@ def _shared_transformer(
         return _transformers[key]
 
 
-def _new_locks() -> None:
-    """Replace locks that another thread of the parent may have held when this process was forked."""
+_forking: list[TokenStore] = []
+
+
+def _before_fork() -> None:
+    _forking[:] = [cache.store for cache in list(_caches.values())]
+    for store in _forking:
+        store.before_fork()
+
+
+def _after_fork(*, in_child: bool) -> None:
     global _sharing
-    _sharing = threading.RLock()
-    for cache in _caches.values():
-        cache.store.after_fork()
+    for store in _forking:
+        store.after_fork(in_child=in_child)
+    if in_child:  # another thread of the parent may hold it
+        _sharing = threading.RLock()
 
 
 def _write_pending() -> None:
@@ -480,7 +489,11 @@ def _write_pending() -> None:
 
 atexit.register(_write_pending)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_locks)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=lambda: _after_fork(in_child=False),
+        after_in_child=lambda: _after_fork(in_child=True),
+    )
 
 
 def _shared_cache(cache_dir: str, max_bytes: int | None, namespace: dict[str, Any], name: str) -> _Cache:

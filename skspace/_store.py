@@ -95,10 +95,17 @@ class TokenStore:
         self._pending: dict[bytes, tuple[NDArray[np.float16], bool]] = {}  # see write_later
         self._pending_since = 0.0
 
-    def after_fork(self) -> None:
-        """Whoever held the lock does not live in this process, and what is pending is the parent's to write."""
-        self._threads = threading.RLock()
-        self._pending.clear()
+    def before_fork(self) -> None:
+        """Wait until no other thread is in the midst of a change."""
+        self._threads.acquire()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Let other threads go on; in the child there are none, and what is pending is its parent's to write."""
+        if in_child:
+            self._threads = threading.RLock()
+            self._pending.clear()
+        else:
+            self._threads.release()
 
     # ---------------------------------------------------------------- reading
 

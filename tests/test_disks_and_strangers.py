@@ -438,3 +438,23 @@ def test_fork_while_another_thread_predicts(make):
     finally:
         stop.set()
         thread.join(60)
+
+
+def test_fork_waits_for_a_thread_that_changes_the_store(make):
+    encoder = make()
+    encoder.transform(TEXTS)
+    store = encoder._cache(encoder._files()).store
+    inside, seen = threading.Event(), []
+
+    def change():
+        with store._threads:
+            inside.set()
+            threading.Event().wait(0.2)
+            seen.append("changed")
+
+    thread = threading.Thread(target=change, daemon=True)
+    thread.start()
+    assert inside.wait(60)
+    assert in_child(lambda: (seen[:], encoder.transform(TEXTS).shape)) == (["changed"], (60,))
+    thread.join(60)
+    assert encoder.transform(TEXTS).shape == (60,)  # and goes on in the parent

@@ -514,7 +514,8 @@ def test_clear_forgets_what_is_pending(tmp_path):
 def test_child_leaves_what_is_pending_to_its_parent(tmp_path):
     store = TokenStore(tmp_path, NAMESPACE)
     write_later(store, "some words")
-    store.after_fork()
+    store.before_fork()
+    store.after_fork(in_child=True)
     store.write_pending()
     assert shards_of(store) == []
 
