@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 import skspace
-from skspace import RaggedArray, TokenEncoder, _encode, _encoder, _transformer
+from skspace import RaggedArray, TokenEncoder, _encode, _encoder, _model_files, _transformer
 from skspace._model_files import _PACKAGE_DIGESTS, DEFAULT_MODEL, find_model_files
 from skspace._transformer import FrozenTransformer
 
@@ -513,8 +513,15 @@ def test_incomplete_default_model_is_refused(package, tmp_path, monkeypatch, mak
     assert loads == []
 
 
+def test_a_process_stays_with_the_model_that_it_has_found(minilm, monkeypatch):
+    found = find_model_files(DEFAULT_MODEL)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: pytest.fail("looked for again"))
+    assert find_model_files(DEFAULT_MODEL) is found
+
+
 def test_default_model_not_installed(make, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(_model_files, "_found", {})  # a process stays with what it has found
     with pytest.raises(OSError, match=r"the extra minilm \(not installed: pip install 'skspace\[minilm\]'\)"):
         make(DEFAULT_MODEL).transform(["a"])
 

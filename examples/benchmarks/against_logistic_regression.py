@@ -7,29 +7,20 @@ LogisticRegression with C=1. Embeddings come from the cache where they are there
 """
 
 import argparse
-import csv
-import gzip
 import os
 import platform
 import time
-from pathlib import Path
 
 import numpy as np
 import sklearn
 import torch
+from common import read
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
 from skspace import SpaceClassifier, TokenEncoder
-
-
-def read(name, split):
-    path = Path(os.environ["SKSPACE_DATA"]) / name / f"{split}.csv.gz"
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row["text"] for row in rows], [row["label"] for row in rows]
 
 
 def scores(clf, X, y, X_test, y_test):

@@ -7,8 +7,6 @@ Every setting differs from the first in what its name says. A set without a vali
 """
 
 import argparse
-import csv
-import gzip
 import json
 import os
 import platform
@@ -19,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import sklearn
 import torch
+from common import read
 
 from skspace import SpaceClassifier, TokenEncoder
 
@@ -48,15 +47,6 @@ CHANGES = {
     "layer .5": {"layer": 0.5},
     "layer .83": {"layer": 0.83},
 }
-
-
-def read(name, split):
-    path = Path(os.environ["SKSPACE_DATA"]) / name / f"{split}.csv.gz"
-    if not path.exists():
-        return None
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        rows = [(row["text"], row["label"]) for row in csv.DictReader(file)]
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def train_and_validation(name):

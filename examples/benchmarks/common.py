@@ -20,6 +20,8 @@ PACKAGES = ("torch", "transformers", "scikit-learn", "numpy")
 
 def read(name, split):
     """Texts and labels of one split of a set in $SKSPACE_DATA; None where the set has no such split."""
+    if "SKSPACE_DATA" not in os.environ:
+        sys.exit("Set SKSPACE_DATA to a folder that holds SET/train.csv.gz and test.csv.gz.")
     path = Path(os.environ["SKSPACE_DATA"]) / name / f"{split}.csv.gz"
     if not path.exists():
         return None
