@@ -459,9 +459,11 @@ def _shared_transformer(
             while len(_transformers) >= _MAX_TRANSFORMERS:
                 del _transformers[next(iter(_transformers))]
             files.check()
-            _transformers[key] = FrozenTransformer(
+            transformer = FrozenTransformer(
                 files.folder, layer=layer, max_length=max_length, device=device, dtype=dtype
             )
+            files.check_unchanged()
+            _transformers[key] = transformer
         return _transformers[key]
 
 

@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ _PACKAGE_DIGESTS = {
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
 
+_FOLDER = "files:"  # how the identity of a model in a folder begins
 _SMALL_FILES = ("*.json", "*.txt", "*.model")
 # Without any of these transformers makes up an empty tokenizer, to which every word is unknown.
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -58,20 +58,34 @@ class ModelFiles:
     name: str
     digests: dict[str, str] = field(default_factory=dict, compare=False)
 
-    @cached_property
+    @property
     def config(self) -> dict[str, Any]:
-        """What config.json says.
+        """What config.json says; read once.
 
         Raises
         ------
         OSError
             If it is no JSON.
         """
-        path = self.folder / "config.json"
-        try:
-            return dict(json.loads(path.read_text("utf-8")))
-        except ValueError as error:
-            raise OSError(f"{path} is damaged: {error}. Download the model again.") from error
+        # Not a cached_property, whose lock (in Python 3.11) a fork finds held by a thread that it does not have.
+        if "_config" not in self.__dict__:
+            path = self.folder / "config.json"
+            try:
+                self.__dict__["_config"] = dict(json.loads(path.read_text("utf-8")))
+            except ValueError as error:
+                raise OSError(f"{path} is damaged: {error}. Download the model again.") from error
+        return dict(self.__dict__["_config"])
+
+    def check_unchanged(self) -> None:
+        """Compare a folder with what it was when it was found.
+
+        Raises
+        ------
+        OSError
+            If its files are others now: vectors would be kept under the wrong name.
+        """
+        if self.identity.startswith(_FOLDER) and _from_folder(self.folder).identity != self.identity:
+            raise OSError(f"The model in {self.folder} was changed while it was loaded. Run again when it is complete.")
 
     def check(self) -> None:
         """Compare the files with their known digests.
@@ -145,7 +159,7 @@ def _from_folder(folder: Path) -> ModelFiles:
             f"{sorted(names) or 'none of these'}. Write one with model.save_pretrained and tokenizer.save_pretrained."
         )
     listing = "".join(f"{path.name} {_sha256_once(path)}\n" for path in files)
-    return ModelFiles(folder, "files:" + hashlib.sha256(listing.encode()).hexdigest(), "folder")
+    return ModelFiles(folder, _FOLDER + hashlib.sha256(listing.encode()).hexdigest(), "folder")
 
 
 def _files_read(folder: Path) -> list[Path]:
@@ -223,13 +237,14 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-_known: dict[tuple[str, int, int, int], str] = {}
+_known: dict[tuple[str, int, int, int, int], str] = {}
 
 
 def _sha256_once(path: Path) -> str:
     """As `_sha256`, at most once in this process while the file stays as it is."""
     stat = os.stat(path)
-    key = (str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    # The time of change too: copying can keep the time of modification.
+    key = (str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
     if key not in _known:
         _known[key] = _sha256(path)
     return _known[key]

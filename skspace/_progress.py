@@ -17,6 +17,8 @@ __all__ = ["Bar"]
 class Bar(tqdm):
     """A progress bar that shows on a terminal only, and not for work that is over before it could be read."""
 
+    monitor_interval = 0  # else every bar, shown or not, starts a thread, which forks do not like
+
     def __init__(self, total: int, desc: str, unit: str, leave: bool = True) -> None:
         super().__init__(total=total, desc=desc, unit=unit, leave=leave, delay=2, disable=None)
 

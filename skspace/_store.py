@@ -81,7 +81,7 @@ class TokenStore:
         # Found by the digest: the readable part is for people, and may change from one version to the next.
         here = f"{readable}-{self.digest[:24]}"
         try:
-            self.folder = next(parent.glob(f"*-{self.digest[:24]}"), parent / here)
+            self.folder = next((f for f in parent.glob(f"*-{self.digest[:24]}") if f.is_dir()), parent / here)
         except OSError:  # not to be listed, as whoever reads or writes will be told
             self.folder = parent / here
         self._shards: dict[str, Shard] = {}
@@ -201,18 +201,24 @@ class TokenStore:
     def _refresh(self) -> bool:
         """Take note of shards that came and went. True where there is a new one."""
         self._listed = True
-        try:
-            names = {entry.name for entry in os.scandir(self.folder) if SHARD_NAME.fullmatch(entry.name)}
-        except (FileNotFoundError, NotADirectoryError):
-            names = set()
-        except OSError as error:
-            self._warn_unreadable(self.folder, error)
+        names = self._names()
+        if names is None:
             return False
         for gone in self._shards.keys() - names:
             self._forget(gone)
         new = [known for name in sorted(names - self._shards.keys()) if (known := self._read(self.folder / name))]
         self._know(new)
         return bool(new)
+
+    def _names(self) -> set[str] | None:
+        """Names of the shards; None, and a warning, where the folder cannot be listed."""
+        try:
+            return {entry.name for entry in os.scandir(self.folder) if SHARD_NAME.fullmatch(entry.name)}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        except OSError as error:
+            self._warn_unreadable(self.folder, error)
+            return None
 
     def _read(self, path: Path) -> tuple[Shard, Keys] | None:
         try:
@@ -474,7 +480,7 @@ class TokenStore:
         """
         with self._threads:
             self.write_pending()
-            found = sum(bool(SHARD_NAME.fullmatch(e.name)) for e in os.scandir(self.folder)) if self._exists() else 0
+            n_files = len(self._names() or ())
             for name in list(self._shards):
                 self._forget(name)
             self._keep_damaged = dry_run
@@ -484,7 +490,7 @@ class TokenStore:
                     self._open(name, shard)
             finally:
                 self._keep_damaged = False
-            return found - len(self._shards)
+            return n_files - len(self._shards)
 
     def clear(self) -> None:
         """Delete all shards of this namespace."""

@@ -18,7 +18,7 @@ import pytest
 from safetensors.numpy import save
 from safetensors.torch import load_file, save_file
 
-from skspace import SpaceClassifier, TokenEncoder
+from skspace import SpaceClassifier, TokenEncoder, _encoder
 from skspace._index import lock_of, text_keys
 from skspace._shard import write_beside
 from skspace._transformer import FrozenTransformer
@@ -218,16 +218,45 @@ def test_cache_dir_none_writes_nothing(make, tmp_path, monkeypatch):
 # ---------------------------------------------------------------- models under one name
 
 
-def test_weights_exchanged_under_one_name(make, tiny_bert, tmp_path):
-    folder = Path(shutil.copytree(tiny_bert, tmp_path / "model"))
-    first = make(folder).transform(TEXTS)
+def change_weights(folder):
     weights = load_file(folder / "model.safetensors")
     weights["embeddings.LayerNorm.bias"] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_weights_exchanged_under_one_name(make, tiny_bert, tmp_path):
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "model"))
+    first = make(folder).transform(TEXTS)
+    change_weights(folder)
     os.utime(folder / "model.safetensors", ns=(1, 1))
     second = make(folder).transform(TEXTS)
     assert (first.values != second.values).any()
     np.testing.assert_array_equal(second.values, make(folder, cache_dir=None).transform(TEXTS).values)
+
+
+def test_weights_exchanged_for_others_of_their_size_and_time(make, tiny_bert, tmp_path):
+    """As whoever copies with the times kept may do it."""
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "model"))
+    first = make(folder).transform(TEXTS)
+    times = os.stat(folder / "model.safetensors")
+    change_weights(folder)
+    os.utime(folder / "model.safetensors", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (first.values != make(folder).transform(TEXTS).values).any()
+
+
+def test_weights_exchanged_between_digest_and_loading(make, tiny_bert, tmp_path, monkeypatch):
+    """Their vectors must not be kept as those of the model that was there before."""
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "model"))
+    load = FrozenTransformer.__init__
+
+    def load_later(self, *args, **params):
+        change_weights(folder)
+        load(self, *args, **params)
+
+    monkeypatch.setattr(_encoder, "_transformers", {})
+    monkeypatch.setattr(FrozenTransformer, "__init__", load_later)
+    with pytest.raises(OSError, match=r"was changed while it was loaded. Run again when it is complete"):
+        make(folder).transform(TEXTS)
 
 
 @pytest.mark.parametrize(
