@@ -84,7 +84,8 @@ class ModelFiles:
         OSError
             If its files are others now: vectors would be kept under the wrong name.
         """
-        if self.identity.startswith(_FOLDER) and _from_folder(self.folder).identity != self.identity:
+        of_a_folder = self.identity.startswith(_FOLDER) and not self.digests  # with digests `check` has said enough
+        if of_a_folder and _from_folder(self.folder).identity != self.identity:
             raise OSError(f"The model in {self.folder} was changed while it was loaded. Run again when it is complete.")
 
     def check(self) -> None:

@@ -228,11 +228,6 @@ def assert_stored(encoder, texts, expected, at_least=frozenset()):
     return stored
 
 
-def assert_each_once(encoder, texts):
-    info = encoder.cache_info()
-    assert (info["n_texts"], info["n_distinct"]) == (len(texts), len(texts))
-
-
 # ---------------------------------------------------------------- killed
 
 
@@ -279,7 +274,8 @@ def test_killed_at_random_moments(make, tmp_path, expected, small_shards, childr
         new_process()
         assert_close(encoder.transform(TEXTS), expected)
         assert assert_stored(encoder, TEXTS, rows) == set(TEXTS)
-        assert_each_once(encoder, TEXTS)
+        # One killed between writing a merged shard and deleting its parts leaves rows twice, until the next merge.
+        assert encoder.cache_info()["n_distinct"] == len(TEXTS)
         in_flight = BATCH_TOKENS // shortest
         assert sum(counts[first : slot + 1]) <= len(TEXTS) + in_flight * (n_kills - kills_before)
         if n_kills == 50:

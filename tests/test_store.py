@@ -1348,3 +1348,21 @@ def test_pickled_rows_whose_file_was_merged_or_cleared(tmp_path):
 def test_the_readable_name_is_not_part_of_the_address(tmp_path):
     write(TokenStore(tmp_path, NAMESPACE, "before"), ["two words"])
     assert_found(TokenStore(tmp_path, NAMESPACE, "after"), ["two words"])
+
+
+def test_rows_that_stand_twice_are_merged_into_one(tmp_path, monkeypatch):
+    """As a process leaves them that was killed between writing a merged shard and deleting its parts."""
+    texts = [f"text number {i}" for i in range(MAX_SMALL_SHARDS)]
+    store = TokenStore(tmp_path, NAMESPACE)
+    for i, text in enumerate(texts):
+        write(store, [text], [i % 2 == 0])
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tmp_path), "unlink", lambda path, missing_ok=False: None)
+        write(store, ["one more"])
+    assert fresh(store).info()["n_texts"] == 2 * MAX_SMALL_SHARDS + 1 + 1
+    again = fresh(store)
+    write(again, ["another one"])
+    info = fresh(store).info()
+    assert info["n_texts"] == info["n_distinct"] == MAX_SMALL_SHARDS + 2
+    assert_found(fresh(store), [*texts, "one more", "another one"])
+    assert fresh(store).lookup(text_keys(texts)).truncated.tolist() == [i % 2 == 0 for i in range(MAX_SMALL_SHARDS)]
