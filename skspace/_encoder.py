@@ -415,6 +415,9 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
 def _encode_part(encoder: TokenEncoder, texts: list[str]) -> int:
     """The task of a worker."""
     _, n_encoded = encoder._find_or_encode(texts)
+    cache = encoder._cache(encoder._files())
+    if cache is not None:
+        cache.store.write_pending()  # a part may be a single text, and others look for it now
     return n_encoded
 
 

@@ -63,6 +63,14 @@ def test_precompute_side_by_side(make, loky, backend):
     assert_same_rows(encoder, TEXTS)
 
 
+@pytest.mark.parametrize("n_texts", [1, 2, 3])
+def test_precompute_of_few_texts_side_by_side(make, loky, n_texts):
+    """A part may be a single text, which is not put off to be written with others."""
+    encoder = make()
+    assert encoder.precompute(TEXTS[:n_texts], n_jobs=2) == n_texts
+    assert_encoded_once(encoder, TEXTS[:n_texts])
+
+
 def test_precompute_encodes_what_is_missing_only(make):
     encoder = make()
     encoder.transform(TEXTS[:25])
