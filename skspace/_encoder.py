@@ -34,7 +34,7 @@ from skspace._transformer import FrozenTransformer, pick_device, pick_dtype, rea
 
 __all__ = ["TokenEncoder"]
 
-# batch_tokens="auto". On a processor what a layer makes of a batch should stay in its caches: with 8192 it was 0.7 to
+# batch_tokens="auto". On a processor what a layer makes of a batch should stay in its caches: with 8192 it was 0.6 to
 # 0.8 times as fast (examples/benchmarks/bench_encode.md). A graphics card wants more; its number is not measured.
 _BATCH_TOKENS, _BATCH_TOKENS_ELSEWHERE = 1536, 16384
 _DEPTH_NAMES = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
