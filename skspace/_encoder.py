@@ -470,18 +470,18 @@ def _shared_transformer(
         return _transformers[key]
 
 
-_forking: list[TokenStore] = []
+_forking = threading.local()  # two threads may fork at once
 
 
 def _before_fork() -> None:
-    _forking[:] = [cache.store for cache in list(_caches.values())]
-    for store in _forking:
+    _forking.stores = [cache.store for cache in list(_caches.values())]
+    for store in _forking.stores:
         store.before_fork()
 
 
 def _after_fork(*, in_child: bool) -> None:
     global _sharing
-    for store in _forking:
+    for store in _forking.stores:
         store.after_fork(in_child=in_child)
     if in_child:  # another thread of the parent may hold it
         _sharing = threading.RLock()
