@@ -32,6 +32,7 @@ import common
 import numpy as np
 import pandas as pd
 import torch
+from fine_tuning import MeanHead, fine_tune, predict_logits
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -150,68 +151,17 @@ def fine_tune_once(texts, labels):
     classes, targets = np.unique(labels, return_inverse=True)
     training, held_out = next(folds().split(texts, labels))
     began = time.perf_counter()
-    model = fine_tune(texts[training].tolist(), torch.from_numpy(targets[training]), len(classes))
-    seconds = time.perf_counter() - began
-    accuracy = float(np.mean(predict(model, texts[held_out].tolist()) == targets[held_out]))
-    return {"seconds": seconds * FITS, "accuracy": accuracy, "how": "estimated from 1 fit (accuracy: 1 fold)"}
-
-
-# ---------------------------------------------------------------- fine-tuning
-
-
-class FineTuned(torch.nn.Module):
-    """The encoder, the mean of its last layer over a text's tokens, a linear head."""
-
-    def __init__(self, folder, n_classes):
-        from transformers import AutoModel, AutoTokenizer
-
-        super().__init__()
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.encoder = AutoModel.from_pretrained(folder, dtype=torch.float32)
-        self.head = torch.nn.Linear(self.encoder.config.hidden_size, n_classes)
-
-    def forward(self, texts):
-        inputs = self.tokenizer(texts, padding=True, truncation=True, max_length=256, return_tensors="pt")
-        mask = inputs["attention_mask"].unsqueeze(-1)
-        hidden = self.encoder(**inputs).last_hidden_state
-        return self.head((hidden * mask).sum(1) / mask.sum(1))
-
-
-def fine_tune(texts, targets, n_classes, *, epochs=3, batch_size=32, lr=5e-5, warm_up=0.1):
-    torch.manual_seed(0)
-    model = FineTuned(common.minilm_folder(), n_classes)
-    optimizer = torch.optim.AdamW(weight_groups(model), lr=lr)
-    n_steps = epochs * -(-len(texts) // batch_size)
-    n_warm_up = max(1, round(warm_up * n_steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / n_warm_up, (n_steps - step) / (n_steps - n_warm_up + 1))
+    model = fine_tune(
+        common.minilm_folder(),
+        texts[training].tolist(),
+        torch.from_numpy(targets[training]),
+        lambda n_features: MeanHead(n_features, len(classes)),
+        epochs=3,
     )
-    model.train()
-    for _ in range(epochs):
-        for batch in torch.randperm(len(texts)).split(batch_size):
-            logits = model([texts[i] for i in batch.tolist()])
-            torch.nn.functional.cross_entropy(logits, targets[batch]).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-    return model
-
-
-def weight_groups(model):
-    """Decay for matrices, none for biases and layer norms."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.01},
-        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-    ]
-
-
-@torch.inference_mode()
-def predict(model, texts, batch_size=32):
-    model.eval()
-    parts = [model(texts[begin : begin + batch_size]).argmax(1) for begin in range(0, len(texts), batch_size)]
-    return torch.cat(parts).numpy()
+    seconds = time.perf_counter() - began
+    predicted = predict_logits(model, texts[held_out].tolist()).argmax(1)
+    accuracy = float(np.mean(predicted == targets[held_out]))
+    return {"seconds": seconds * FITS, "accuracy": accuracy, "how": "estimated from 1 fit (accuracy: 1 fold)"}
 
 
 # ---------------------------------------------------------------- tables

@@ -1,0 +1,162 @@
+"""Markdown tables of what bench_accuracy.py has measured: scores, paired differences, seconds and memory."""
+
+import numpy as np
+from bench_accuracy import ENCODED_BY, METHODS, SETS, WITHOUT_CHANCE, file_name, macro_f1
+
+OURS = "space"
+N_DRAWS = 2000
+
+
+def show(rows, out):
+    """Print every table; `rows` maps (set, method, seed) to figures."""
+    sets = [name for name in SETS if any(key[0] == name for key in rows)]
+    methods = [method for method in METHODS if any(key[1] == method for key in rows)]
+    for machine in sorted({row["machine"] for row in rows.values()}):
+        print(f"{machine}\n")
+    for score in ("accuracy", "macro_f1", "accuracy_new", "calibration_error"):
+        scores_table(rows, sets, methods, score)
+    for score in ("accuracy", "macro-F1"):
+        differences_table(rows, sets, methods, out, score)
+    costs_table(rows, sets, methods)
+
+
+def values(rows, name, method, figure):
+    return [row[figure] for key, row in sorted(rows.items()) if key[:2] == (name, method)]
+
+
+def line(*cells):
+    print(f"| {' | '.join(str(cell) for cell in cells)} |", flush=True)
+
+
+def scores_table(rows, sets, methods, score):
+    titles = {
+        "accuracy": "Accuracy, %, mean ± standard deviation over seeds",
+        "macro_f1": "Macro-F1, %",
+        "accuracy_new": "Accuracy, %, without the test texts that stand in the training split",
+        "calibration_error": "Expected calibration error, %, 15 bins",
+    }
+    print(f"### {titles[score]}\n")
+    line("set", *methods)
+    line(*["---"] * (len(methods) + 1))
+    means = {method: [] for method in methods}
+    for name in sets:
+        cells = []
+        for method in methods:
+            found = 100 * np.array(values(rows, name, method, score))
+            means[method].append(found.mean() if len(found) else np.nan)
+            cells.append(cell(found))
+        line(name, *cells)
+    line("**mean**", *(f"**{np.mean(means[method]):.2f}**" if complete(means[method]) else "" for method in methods))
+    print()
+
+
+def cell(found):
+    if not len(found):
+        return ""
+    spread = f" ± {found.std(ddof=1):.2f}" if len(found) > 1 else ""
+    return f"{found.mean():.2f}{spread}"
+
+
+def complete(means):
+    return not np.isnan(means).any()
+
+
+# ---------------------------------------------------------------- paired differences
+
+
+def differences_table(rows, sets, methods, out, score):
+    """Ours minus each other: the mean, and the 95% interval of a bootstrap over test texts and seeds."""
+    others = [method for method in methods if method != OURS]
+    print(f"### {score} of `{OURS}` minus that of …, points, with 95% intervals\n")
+    line("set", *others)
+    line(*["---"] * (len(others) + 1))
+    draws = {method: [] for method in others}
+    for name in sets:
+        cells = []
+        for method in others:
+            if not values(rows, name, method, "accuracy") or not values(rows, name, OURS, "accuracy"):
+                cells.append("")
+                draws[method].append(None)
+                continue
+            drawn, seen = paired(rows, name, method, out, score)
+            draws[method].append((drawn, seen))
+            cells.append(interval(drawn, seen))
+        line(name, *cells)
+    cells = []
+    for method in others:
+        if any(drawn is None for drawn in draws[method]):
+            cells.append("")
+            continue
+        mean = np.mean([drawn for drawn, _ in draws[method]], axis=0)
+        cells.append(f"**{interval(mean, np.mean([seen for _, seen in draws[method]]))}**")
+    line("**mean over the sets**", *cells)
+    print()
+
+
+def interval(drawn, seen):
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return f"{100 * seen:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+
+
+def paired(rows, name, method, out, score):
+    """Draws of the difference, (N_DRAWS,), and the difference that was seen."""
+    ours, y = predictions(rows, name, OURS, out)
+    theirs, _ = predictions(rows, name, method, out)
+    measure = accuracy if score == "accuracy" else macro_f1
+    rng = np.random.default_rng(0)
+    seen = mean_over_seeds(measure, y, ours) - mean_over_seeds(measure, y, theirs)
+    if score != "accuracy":
+        measure = quick_macro_f1
+    drawn = []
+    for _ in range(N_DRAWS if score == "accuracy" else N_DRAWS // 10):
+        texts = rng.integers(len(y), size=len(y))
+        a, b = (p[rng.integers(len(p), size=len(p))][:, texts] for p in (ours, theirs))
+        drawn.append(mean_over_seeds(measure, y[texts], a) - mean_over_seeds(measure, y[texts], b))
+    return np.array(drawn), seen
+
+
+def mean_over_seeds(measure, y, predicted):
+    return float(np.mean([measure(y, one) for one in predicted]))
+
+
+def accuracy(y, predicted):
+    return np.mean(y == predicted)
+
+
+def quick_macro_f1(y, predicted):
+    """As scikit-learn's, on class numbers."""
+    n = int(max(y.max(), predicted.max())) + 1
+    right = np.bincount(y[y == predicted], minlength=n)
+    present = np.bincount(y, minlength=n) + np.bincount(predicted, minlength=n)
+    return float(np.mean(2 * right[present > 0] / present[present > 0]))
+
+
+def predictions(rows, name, method, out):
+    """Of every seed, (n_seeds, n_test), and the labels."""
+    seeds = sorted(key[2] for key in rows if key[:2] == (name, method))
+    files = [np.load(out / f"{file_name(name, method, seed)}.npz") for seed in seeds]
+    return np.stack([file["predicted"] for file in files]), files[0]["y"]
+
+
+# ---------------------------------------------------------------- costs
+
+
+def costs_table(rows, sets, methods):
+    """Sums over the sets that every method has, so that columns can be compared."""
+    shared = [name for name in sets if all(values(rows, name, method, "accuracy") for method in methods)]
+    print(f"### Seconds to learn (median of seeds, summed over {', '.join(shared)}) and memory (largest of a run)\n")
+    line("method", "wall", "processor", "encoding, wall", "peak resident MB", "seeds")
+    line(*["---"] * 6)
+    for method in methods:
+        wall = total(rows, shared, method, "seconds", "fit")
+        processor = total(rows, shared, method, "processor_seconds", "fit")
+        encoding = total(rows, shared, ENCODED_BY.get(method, method), "seconds", "encode", np.max)
+        peak = max(max(values(rows, name, method, "peak_mb")) for name in shared) if shared else np.nan
+        seeds = "1, knows no chance" if method in WITHOUT_CHANCE else len(values(rows, shared[0], method, "accuracy"))
+        line(method, f"{wall:,.0f}", f"{processor:,.0f}", f"{encoding:,.0f}", f"{peak:,.0f}", seeds)
+    print()
+
+
+def total(rows, sets, method, figure, part, over_seeds=np.median):
+    parts = [[row.get(part, 0.0) for row in values(rows, name, method, figure)] for name in sets]
+    return sum(float(over_seeds(of_set)) for of_set in parts if of_set)
