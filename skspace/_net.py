@@ -228,7 +228,7 @@ def each_batch(operators: ConceptOperators, rows: RaggedArray) -> Iterator[tuple
 
     A text's result does not depend on the others, to the last bit.
     """
-    weight = operators.operators
+    weight = operators.weight
     with torch.inference_mode():
         for indices, batch in token_batches(rows, _PREDICT_TOKENS, weight.dtype, weight.device):
             yield indices, operators(batch.tokens, batch.lengths)

@@ -61,10 +61,12 @@ class ConceptOperators(nn.Module):
 
     Attributes
     ----------
-    operators : Parameter of shape (M, K, d, m)
-        W.
-    queries : Parameter of shape (M, K, d, m)
-        The vectors a, start 0 (= the plain mean); only with pooling "attention".
+    weight : Parameter of shape (d, M * K * m), or (d, 2 * M * K * m) with pooling "attention"
+        All W, then all a, as one product with the tokens wants them.
+    operators : Tensor of shape (M, K, d, m)
+        W, a view of `weight`.
+    queries : Tensor of shape (M, K, d, m)
+        The vectors a, start 0 (= the plain mean), a view of `weight`; only with pooling "attention".
     coef : Parameter of shape (M, K, K * m)
         A, starts zero-sum with the own space positive, which ties space k to class k; only with head "linear".
     intercept : Parameter of shape (M, K)
@@ -92,14 +94,28 @@ class ConceptOperators(nn.Module):
         shape = (n_members, n_classes, n_features, n_latent)
         # Tokens of unit root mean square give projections of unit variance: tanh neither linear nor saturated.
         start = torch.randn(shape, generator=generator, dtype=torch.float64) / math.sqrt(n_features)
-        self.operators = nn.Parameter(start.to(dtype))
-        if pooling == "attention":
-            self.queries = nn.Parameter(torch.zeros(shape, dtype=dtype))
+        weight = torch.zeros(n_features, (1 + (pooling == "attention")) * shape[0] * shape[1] * shape[3], dtype=dtype)
+        self.weight = nn.Parameter(weight)
+        self.operators.copy_(start)
         if head == "linear":
             self.coef = nn.Parameter(_own_space_first(n_classes, n_latent).to(dtype).repeat(n_members, 1, 1))
             self.intercept = nn.Parameter(torch.zeros(n_members, n_classes, dtype=dtype))
         else:
             self.log_slope = nn.Parameter(torch.full((n_members,), math.log(4.0), dtype=dtype))
+
+    @property
+    def operators(self) -> Tensor:
+        return self._part(0)
+
+    @property
+    def queries(self) -> Tensor:
+        if self.pooling != "attention":
+            raise AttributeError(f"There are no attention queries with pooling={self.pooling!r}.")
+        return self._part(1)
+
+    def _part(self, i: int) -> Tensor:
+        shape = self.n_members, self.n_classes, self.n_latent
+        return self._halves(self.weight.detach())[i].unflatten(1, shape).permute(1, 2, 0, 3)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Spaces:
         """Logits, centroids and context attributions of a batch of texts.
@@ -115,25 +131,27 @@ class ConceptOperators(nn.Module):
         -------
         Spaces
         """
-        if self.pooling == "attention":
-            projected, scores = self._project(tokens, self.operators, self.queries)
-            attention = self._attention(scores, lengths)  # (n_tokens, M, K, m)
+        projected, *scores = self._project(tokens)
+        if scores:
+            attention = self._attention(scores[0], lengths)  # (n_tokens, M, K, m)
         else:
-            (projected,) = self._project(tokens, self.operators)
             attention = (1.0 / lengths.to(tokens.dtype)).repeat_interleave(lengths).reshape(-1, 1, 1, 1)
         concepts = torch.tanh(projected)  # (n_tokens, M, K, m)
         centroids = segment_sum(attention * concepts, lengths)  # (n_texts, M, K, m)
         return Spaces(self._logits(centroids), centroids, concepts, attention, lengths)
 
-    def _project(self, tokens: Tensor, *weights: Tensor) -> list[Tensor]:
-        """Multiply tokens (n, d) by weights (M, K, d, m), to (n, M, K, m) each."""
-        flat = [(w / self.scale).permute(2, 0, 1, 3).reshape(w.shape[2], -1) for w in weights]  # (d, M * K * m)
+    def _project(self, tokens: Tensor) -> list[Tensor]:
+        """Tokens (n, d) times W, and times a with attention, (n, M, K, m) each."""
+        weight = self.weight if self.scale == 1.0 else self.weight / self.scale
         if self.training:
-            products = [tokens @ w for w in flat]
+            products = [tokens @ part for part in self._halves(weight)]
         else:  # in one: for a single text the calls take longer than the arithmetic
-            products = list(matmul_rows(tokens, torch.cat(flat, 1)).chunk(len(flat), 1))
-        shape = len(tokens), self.n_members, self.n_classes, self.n_latent
-        return [product.reshape(shape) for product in products]
+            products = self._halves(matmul_rows(tokens, weight))
+        return [product.reshape(-1, self.n_members, self.n_classes, self.n_latent) for product in products]
+
+    def _halves(self, columns: Tensor) -> list[Tensor]:
+        """Columns of W, and those of a with attention."""
+        return list(columns.split(self.n_members * self.n_classes * self.n_latent, dim=1))
 
     def _attention(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """Softmax of scores (n_tokens, M, K, m) over the tokens of every text."""
@@ -159,9 +177,7 @@ class ConceptOperators(nn.Module):
         The scale goes into W and a. With `center`, for classes that exclude each other, A and b are centred over the
         classes, which no probability notices. The sign of every axis is chosen so that it speaks for its own class.
         """
-        self.operators.div_(self.scale)
-        if self.pooling == "attention":
-            self.queries.div_(self.scale)
+        self.weight.div_(self.scale)
         self.scale = 1.0
         if self.head != "linear":
             return
@@ -186,7 +202,7 @@ class ConceptOperators(nn.Module):
         """
         if self.head == "linear":
             return self.coef / self.n_members, self.intercept.mean(0)
-        own = torch.eye(self.n_classes, dtype=self.operators.dtype, device=self.operators.device)
+        own = torch.eye(self.n_classes, dtype=self.weight.dtype, device=self.weight.device)
         block = own.repeat_interleave(self.n_latent, 1) / (self.n_latent * self.n_members)  # (K, K * m)
         return self.log_slope.exp()[:, None, None] * block, torch.zeros_like(own[0])
 
@@ -216,7 +232,8 @@ def matmul_rows(rows: Tensor, weight: Tensor) -> Tensor:
     shape leave it no choice.
     """
     n, width = len(rows), weight.shape[1]
-    weight = nn.functional.pad(weight, (0, -width % _COLUMNS))
+    if width % _COLUMNS:
+        weight = nn.functional.pad(weight, (0, -width % _COLUMNS))
     rows = nn.functional.pad(rows, (0, 0, 0, -n % _ROWS))
     blocks: list[Any] = [block @ weight for block in rows.split(_ROWS)]
     return torch.cat(blocks)[:n, :width] if blocks else rows @ weight[:, :width]

@@ -154,7 +154,7 @@ def test_fold_without_centring_keeps_the_logits(operators, tokens):
 def test_large_scores_do_not_overflow():
     module = ConceptOperators(D, K, M_LATENT)
     with torch.no_grad():
-        module.queries += 1e6
+        module.queries.add_(1e6)
     assert torch.isfinite(module(torch.randn(4, D), torch.tensor([3, 1])).logits).all()
 
 
