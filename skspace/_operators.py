@@ -26,6 +26,7 @@ __all__ = ["ConceptOperators", "Spaces", "segment_sum"]
 
 _ROWS = 128  # see matmul_rows; more would waste time on single texts, fewer on many
 _COLUMNS = 16
+_SAFE_SCORE = 40.0  # exp of it, summed over a text of any length, is far from float32's limits
 
 
 class Spaces(NamedTuple):
@@ -34,7 +35,7 @@ class Spaces(NamedTuple):
     logits: Tensor  # (n_texts, M, K)
     centroids: Tensor  # (n_texts, M, K, m)
     concepts: Tensor  # (n_tokens, M, K, m), the context attributions
-    attention: Tensor  # (n_tokens, M, K, m), alpha; (n_tokens, 1, 1, 1) with pooling "mean"
+    attention: Tensor | None  # (n_tokens, M, K, m), alpha; (n_tokens, 1, 1, 1) with "mean"; None in training
     lengths: Tensor  # (n_texts,)
 
 
@@ -132,12 +133,12 @@ class ConceptOperators(nn.Module):
         Spaces
         """
         projected, *scores = self._project(tokens)
-        if scores:
-            attention = self._attention(scores[0], lengths)  # (n_tokens, M, K, m)
-        else:
-            attention = (1.0 / lengths.to(tokens.dtype)).repeat_interleave(lengths).reshape(-1, 1, 1, 1)
         concepts = torch.tanh(projected)  # (n_tokens, M, K, m)
-        centroids = segment_sum(attention * concepts, lengths)  # (n_texts, M, K, m)
+        if scores and self.training:
+            attention, centroids = None, self._attended(scores[0], concepts, lengths)
+        else:
+            attention = self._attention(scores[0], lengths) if scores else _mean_over_tokens(lengths, tokens.dtype)
+            centroids = segment_sum(attention * concepts, lengths)  # (n_texts, M, K, m)
         return Spaces(self._logits(centroids), centroids, concepts, attention, lengths)
 
     def _project(self, tokens: Tensor) -> list[Tensor]:
@@ -155,10 +156,16 @@ class ConceptOperators(nn.Module):
 
     def _attention(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """Softmax of scores (n_tokens, M, K, m) over the tokens of every text."""
-        # The largest score of the text is subtracted: no overflow, and no effect on the softmax.
-        largest = torch.segment_reduce(scores.detach(), "max", lengths=lengths, axis=0, unsafe=True)
-        weights = torch.exp(scores - largest.repeat_interleave(lengths, dim=0))
+        weights = torch.exp(scores - _largest(scores, lengths))
         return weights / segment_sum(weights, lengths).repeat_interleave(lengths, dim=0)
+
+    def _attended(self, scores: Tensor, concepts: Tensor, lengths: Tensor) -> Tensor:
+        """Centroids with that attention, (n_texts, M, K, m), faster: no division a token, rarely a largest score."""
+        if len(scores) and scores.detach().abs().amax() > _SAFE_SCORE:
+            scores = scores - _largest(scores, lengths)
+        weights = torch.exp(scores)
+        total = segment_sum(weights, lengths).clamp(min=torch.finfo(weights.dtype).tiny)  # 0 for a text without tokens
+        return segment_sum(weights * concepts, lengths) / total
 
     def _logits(self, centroids: Tensor) -> Tensor:
         """Centroids (n_texts, M, K, m) to logits (n_texts, M, K)."""
@@ -217,6 +224,17 @@ def _own_space_first(n_classes: int, n_latent: int) -> Tensor:
     start = torch.full((n_classes, n_classes), -s / max(1, n_classes - 1), dtype=torch.float64)
     start.fill_diagonal_(s)
     return start.repeat_interleave(n_latent, dim=1)
+
+
+def _mean_over_tokens(lengths: Tensor, dtype: torch.dtype) -> Tensor:
+    """1 / T for every token of a text, (n_tokens, 1, 1, 1)."""
+    return (1.0 / lengths.to(dtype)).repeat_interleave(lengths).reshape(-1, 1, 1, 1)
+
+
+def _largest(scores: Tensor, lengths: Tensor) -> Tensor:
+    """Of the scores of each token's text; what is subtracted changes no softmax and keeps it from overflowing."""
+    largest = torch.segment_reduce(scores.detach(), "max", lengths=lengths, axis=0, unsafe=True)
+    return largest.repeat_interleave(lengths, dim=0)
 
 
 def segment_sum(values: Tensor, lengths: Tensor) -> Tensor:

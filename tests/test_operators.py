@@ -151,11 +151,29 @@ def test_fold_without_centring_keeps_the_logits(operators, tokens):
     torch.testing.assert_close(operators(tokens, LENGTHS).logits, before)
 
 
-def test_large_scores_do_not_overflow():
-    module = ConceptOperators(D, K, M_LATENT)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", [30.0, 1e6])
+def test_large_scores_do_not_overflow(training, size):
+    module = ConceptOperators(D, K, M_LATENT).train(training)
     with torch.no_grad():
-        module.queries.add_(1e6)
-    assert torch.isfinite(module(torch.randn(4, D), torch.tensor([3, 1])).logits).all()
+        module.queries.add_(size)
+    # scores of both signs in one batch, and a text without tokens
+    spaces = module(torch.cat([torch.ones(3, D), -torch.ones(1, D)]), torch.tensor([3, 0, 1]))
+    spaces.logits.sum().backward()
+    assert torch.isfinite(spaces.logits).all()
+    assert torch.isfinite(module.weight.grad).all()
+    torch.testing.assert_close(spaces.centroids[[0, 2]], spaces.concepts[[0, 3]])
+    assert (spaces.centroids[1] == 0).all()
+
+
+def test_training_and_eval_have_the_same_gradient(tokens):
+    gradients = []
+    for training in (True, False):
+        module = ConceptOperators(D, K, M_LATENT, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        module.queries.normal_(generator=torch.Generator().manual_seed(1))
+        module.train(training)(tokens, LENGTHS).logits.square().sum().backward()
+        gradients.append(module.weight.grad)
+    torch.testing.assert_close(*gradients)
 
 
 def test_start_leaves_the_global_generator_alone():

@@ -7,7 +7,7 @@ pieces, HTML and pictures.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,5 +133,6 @@ def token_contributions(clf: Any, X: Any) -> list[TokenContributions]:
 def _contributions(operators: ConceptOperators, spaces: Spaces) -> NDArray[np.float64]:
     """Terms of the logits, (n_tokens, n_classes)."""
     coef, _ = operators.as_linear()  # (M, K, K * m)
-    weighted = (spaces.attention * spaces.concepts).flatten(1).double()  # (n_tokens, M * K * m)
+    attention = cast(Any, spaces.attention)  # None in training only
+    weighted = (attention * spaces.concepts).flatten(1).double()  # (n_tokens, M * K * m)
     return (weighted @ coef.permute(0, 2, 1).flatten(0, 1).double()).numpy()
