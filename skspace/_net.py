@@ -165,6 +165,8 @@ def train(
     skorch.NeuralNet
         Fitted; ``module_.operators`` is folded, in eval mode and on the processor.
     """
+    if data.rows.nbytes <= _MAX_BYTES_IN_MEMORY:
+        data = replace(data, rows=data.rows.in_memory())
     generators = [torch.Generator().manual_seed(s) for s in np.random.SeedSequence(seed).generate_state(2).tolist()]
     operators = ConceptOperators(
         data.rows.n_features,
@@ -173,14 +175,12 @@ def train(
         n_members=n_members,
         pooling=pooling,
         head=head,
-        scale=_root_mean_square(data),
+        scale=_root_mean_square(data, dtype),
         generator=generators[0],
         dtype=dtype,
     )
     if head == "linear":
         operators.intercept.data += _log_prior(data, n_classes).to(dtype)
-    if data.rows.nbytes <= _MAX_BYTES_IN_MEMORY:
-        data = replace(data, rows=data.rows.in_memory())
     n_batches = -(-len(data.rows) // batch_size)
     if max_epochs is None:
         max_epochs = max(_EPOCHS, math.ceil(_MIN_STEPS / n_batches))
@@ -251,12 +251,13 @@ def _is_figure(name: str) -> bool:
 # ---------------------------------------------------------------- what the data say before the first step
 
 
-def _root_mean_square(data: LabelledTexts) -> float:
+def _root_mean_square(data: LabelledTexts, dtype: torch.dtype) -> float:
     """Of the training tokens' components, texts weighted; 1 where all are 0."""
     total, count = 0.0, 0.0
-    for indices, batch in token_batches(data.rows, _PREDICT_TOKENS, torch.float64, "cpu"):
+    for indices, batch in token_batches(data.rows, _PREDICT_TOKENS, dtype, "cpu"):
         weight = data.weights[indices].to(torch.float64)
-        squares = segment_sum(batch.tokens.square().mean(1, keepdim=True), batch.lengths)[:, 0]  # (n_texts,)
+        length = torch.linalg.vector_norm(batch.tokens, dim=1, keepdim=True).to(torch.float64)
+        squares = segment_sum(length.square() / batch.tokens.shape[1], batch.lengths)[:, 0]  # (n_texts,)
         total += float((weight * squares).sum())
         count += float((weight * batch.lengths).sum())
     return math.sqrt(total / count) if total > 0 else 1.0

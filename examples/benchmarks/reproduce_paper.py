@@ -129,7 +129,7 @@ class Task:
     @functools.cached_property
     def scale(self):
         data = LabelledTexts(self.rows, torch.from_numpy(self.targets), torch.ones(len(self.rows)))
-        return _root_mean_square(data)
+        return _root_mean_square(data, torch.float32)
 
     @functools.cached_property
     def curve_test(self):
