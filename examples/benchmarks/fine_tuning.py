@@ -87,7 +87,7 @@ def fine_tune(
         model = FineTuned(folder, make_head)
         ids = model.tokenize(texts)
         lengths = torch.tensor([len(text) for text in ids])
-        optimizer = torch.optim.AdamW(_groups(model, lr, lr if head_lr is None else head_lr))
+        optimizer = torch.optim.AdamW(_groups(model, lr, lr if head_lr is None else head_lr), fused=True)
         n_steps = epochs * -(-len(ids) // batch_size)
         n_warm_up = max(1, round(warm_up * n_steps))
         schedule = torch.optim.lr_scheduler.LambdaLR(
