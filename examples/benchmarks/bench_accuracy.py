@@ -148,6 +148,19 @@ def space(encoder_params=(), **params):
     return method
 
 
+def calibrated_space(data, seed):
+    """Its logits divided by a temperature that five-fold cross-validation gives."""
+    from sklearn.calibration import CalibratedClassifierCV
+
+    from skspace import SpaceClassifier, TokenEncoder
+
+    encode(data, TokenEncoder())
+    clf = CalibratedClassifierCV(SpaceClassifier(random_state=seed), method="temperature", cv=5, ensemble=False)
+    with Clock("fit"):
+        clf.fit(*data["train"])
+    return clf.predict_proba(data["test"][0]), {}
+
+
 def full_fine_tuning(data, seed):
     import torch
     from fine_tuning import MeanHead, fine_tune, predict_logits
@@ -173,6 +186,7 @@ METHODS = {
     "probe, last layer": probe(-1, "mean"),
     "probe, first token": probe(-1, "first"),
     "space": space(),
+    "space, calibrated": calibrated_space,
     "space, paper's setting": space({"layer": -1}, weight_decay=0.01, **PAPER),
     "probe, our layer": probe(0.67, "mean"),
     "linear bottleneck": bottleneck,
@@ -180,7 +194,7 @@ METHODS = {
 }
 # The cache is one for all methods: the first of a layer fills it.
 ENCODED_BY = {"probe, first token": "probe, last layer", "space, paper's setting": "probe, last layer"} | dict.fromkeys(
-    ("probe, our layer", "linear bottleneck"), "space"
+    ("probe, our layer", "linear bottleneck", "space, calibrated"), "space"
 )
 WITHOUT_CHANCE = ("majority", "TF-IDF", "probe, last layer", "probe, our layer", "probe, first token")
 
