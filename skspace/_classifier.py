@@ -5,8 +5,8 @@ Floor 3. What a text is made of lies in _encoder, what is learned in _operators 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, _fit_context, clone
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skspace._batches import LabelledTexts
 from skspace._encoder import TokenEncoder
@@ -25,10 +24,16 @@ from skspace._labels import check_labels
 from skspace._net import each_batch, history_rows, train
 from skspace._operators import ConceptOperators, Spaces
 from skspace._ragged import RaggedArray
+from skspace._targets import class_weights, classes_and_targets, drop_absent, group_texts, split_groups, text_weights
 from skspace._texts import check_texts
 from skspace._transformer import pick_device
 
 __all__ = ["SpaceClassifier"]
+
+# partial_fit's constant rate as a share of the peak of a cycle: TREC and SMA, docs/growing_data.md.
+_STREAM_RATE = 0.25
+_SAME_VECTORS = ("model", "layer", "max_length", "special_tokens", "revision")  # of a TokenEncoder
+_SAME_OPERATORS = ("n_latent", "n_members", "pooling", "head")
 
 
 class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -63,7 +68,9 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     intra_space_weight : float, default=0.0
         Weight of the intra-space loss: a text's tokens apart in every space.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes in all losses. Not for several labels a text.
+        Weights of the classes in all losses; "balanced" gives every class the same weight in all. With several labels
+        a text, keys are columns of y, and a class's weight multiplies its cross-entropy where a text has it, that term
+        only; "balanced" makes that weigh as much as where texts lack it.
     lr : float, default=0.02
         Learning rate; the peak with "one_cycle".
     lr_schedule : {"one_cycle", "constant"}, default="one_cycle"
@@ -78,8 +85,11 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         `n_iter_no_change` epochs without a lower one. Split by distinct text, so that duplicates do not leak.
     validation_fraction : float, default=0.1
     n_iter_no_change : int, default=10
+    warm_start : bool, default=False
+        With True, a further `fit` goes on from what was learned last, the best epoch with `early_stopping`, on texts
+        with the same classes. Its schedule of rates begins anew. `history_` and `n_iter_` go on.
     callbacks : list of skorch callbacks, default=None
-        Copied for each fit. They see the loss and its terms; scikit-learn's scorers in skorch's EpochScoring do not
+        Copied for each call. They see the loss and its terms; scikit-learn's scorers in skorch's EpochScoring do not
         work, since the net knows no labels.
     device : str, default="auto"
         Where the operators are trained: "auto" (CUDA if present, else the processor) or a torch device. The encoder
@@ -132,6 +142,14 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     delivery
     """
 
+    classes_: NDArray[Any]
+    encoder_: TokenEncoder | None
+    net_: Any
+    history_: list[dict[str, Any]]
+    n_iter_: int
+    _n_features: int
+    _multilabel: bool
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "encoder": [str, TokenEncoder, None],
         "n_latent": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -150,6 +168,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
         "callbacks": [list, tuple, None],
         "device": [str],
         "verbose": ["verbose"],
@@ -176,6 +195,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        warm_start: bool = False,
         callbacks: Sequence[Any] | None = None,
         device: str = "auto",
         verbose: int = 0,
@@ -198,6 +218,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
         self.callbacks = callbacks
         self.device = device
         self.verbose = verbose
@@ -250,46 +271,122 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         -----
         After Ctrl-C the estimator is as before the call, and what was encoded until then stays in the cache.
         """
+        goes_on = self.warm_start and "net_" in vars(self)
+        with self._columns_only_if_learned(goes_on):
+            return self._learn(X, y, sample_weight, goes_on=goes_on)
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> SpaceClassifier:
+        """Learn from some more texts: one pass over them, from where the last call left off.
+
+        Parameters
+        ----------
+        X : sequence of str of length n_texts, or vectors with ``encoder="precomputed"``
+            As for `fit`; any number of texts, one suffices.
+        y : array-like of shape (n_texts,) or (n_texts, n_classes)
+            As for `fit`; not every class need be there.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever come. Needed in the first call only; with several labels a text not even there,
+            since the columns of y are the classes.
+        sample_weight : array-like of shape (n_texts,), default=None
+            A text of weight 0 counts as absent, one of weight 2 as there twice, among the texts of this call.
+
+        Returns
+        -------
+        SpaceClassifier
+            Itself; it predicts and explains as after `fit`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`, and if `classes` are missing or others than before, y has a label that is not among them, X has
+            vectors of another width, `encoder`, `n_latent`, `n_members`, `pooling` or `head` have changed,
+            ``early_stopping=True``, or ``class_weight="balanced"``.
+        OSError
+            If the encoder is nowhere to be found.
+
+        Notes
+        -----
+        A cycle of rates has an end, so the rate is constant: `lr`, or a quarter of it with
+        ``lr_schedule="one_cycle"``, whose peak it is. `max_epochs` and what stops early do not matter. The scale of
+        the tokens is that of the first call; Adam's moments are kept from call to call, in pickles too. After `fit`
+        the fitted model is what goes on. `fit` starts afresh, unless with ``warm_start=True``.
+
+        The same seed and the same calls give the same model. After Ctrl-C, or a KeyboardInterrupt from a callback,
+        the estimator is as before the call.
+        """
+        if self.early_stopping:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True, since a stream has no texts to hold out from the "
+                "start. Set early_stopping=False, or use fit with warm_start=True."
+            )
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "The 'class_weight' parameter of SpaceClassifier must be a dict or None for partial_fit, which does "
+                "not know how often a class will come. Got 'balanced' instead; give the weights, or sample_weight."
+            )
+        goes_on = "net_" in vars(self)
+        with self._columns_only_if_learned(goes_on):
+            return self._learn(X, y, sample_weight, goes_on=goes_on, stream=True, classes=classes)
+
+    @contextmanager
+    def _columns_only_if_learned(self, goes_on: bool) -> Iterator[None]:
+        """Forget an array's columns unless training goes on; bring them back if it does not come to its end."""
         state, columns = self.__dict__, ("n_features_in_", "feature_names_in_")
-        before: dict[str, Any] = {name: state.pop(name) for name in columns if name in state}
+        before: dict[str, Any] = {name: state[name] for name in columns if name in state}
+        for name in before:
+            if not goes_on:
+                del state[name]
         try:
-            return self._fit(X, y, sample_weight)
+            yield
         except BaseException:
             for name in columns:
                 state.pop(name, None)
             state.update(before)
             raise
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> SpaceClassifier:
+    def _learn(
+        self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool, stream: bool = False, classes: Any = None
+    ) -> SpaceClassifier:
         device = pick_device(self.device, estimator=type(self).__name__)
-        X = self._check_input(X, reset=True)
+        encoder = self._new_encoder()
+        if goes_on:
+            self._check_unchanged(encoder)
+        X = self._check_input(X, reset=not goes_on)
         y = check_labels(y, n_rows=len(X), estimator=type(self).__name__)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
-            present = np.flatnonzero(sample_weight > 0)
-            X, y, sample_weight = _take(X, present), y[present], sample_weight[present]
-        classes, targets = _classes_and_targets(y)
-        weights = self._weights(classes, y, sample_weight)
+        X, y, sample_weight = drop_absent(X, y, sample_weight)
+        known = (self.classes_, self._multilabel) if goes_on else None
+        classes, targets = classes_and_targets(y, known, given=classes, stream=stream)
+        by_class = class_weights(self.class_weight, classes, targets, sample_weight, stream=stream)
         random_state = check_random_state(self.random_state)
         training, held_out = np.arange(len(y)), None
         if self.early_stopping:
-            training, held_out = _split(_groups(X), targets, self.validation_fraction, random_state)
+            training, held_out = split_groups(group_texts(X), targets, self.validation_fraction, random_state)
 
-        encoder = self._new_encoder()
         rows: RaggedArray = X if encoder is None else encoder.transform(X)
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
+        if goes_on:
+            self._check_width(rows)
+            dtype = self._operators.weight.dtype
+        several = targets.ndim == 2
+
+        def labelled(chosen: NDArray[np.integer]) -> LabelledTexts:
+            weights = text_weights(targets[chosen], sample_weight[chosen], by_class)
+            return LabelledTexts(rows[chosen], torch.from_numpy(targets[chosen]), torch.from_numpy(weights).to(dtype))
+
         net = train(
-            _labelled(rows, targets, weights, training, dtype),
-            None if held_out is None else _labelled(rows, targets, weights, held_out, dtype),
+            labelled(training),
+            None if held_out is None else labelled(held_out),
             n_classes=len(classes),
-            n_latent=_n_latent(len(classes)) if self.n_latent == "auto" else int(self.n_latent),
+            n_latent=self._n_latent(len(classes)),
             n_members=int(self.n_members),
             pooling=self.pooling,
             head=self.head,
             inter_space_weight=float(self.inter_space_weight),
             inter_space_on=self.inter_space_on,
             intra_space_weight=float(self.intra_space_weight),
-            lr=float(self.lr),
+            positive_weight=torch.from_numpy(by_class).to(dtype) if several and self.class_weight is not None else None,
+            lr=float(self.lr) * (_STREAM_RATE if stream and self.lr_schedule == "one_cycle" else 1.0),
             lr_schedule=self.lr_schedule,
             max_epochs=None if self.max_epochs == "auto" else int(self.max_epochs),
             batch_size=int(self.batch_size),
@@ -300,31 +397,32 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             dtype=dtype,
             verbose=int(self.verbose),
             seed=int(random_state.randint(np.iinfo(np.int32).max)),
+            start=self.net_ if goes_on else None,
+            n_epochs_before=self.n_iter_ if goes_on else 0,
+            stream=stream,
         )
+        history: list[dict[str, Any]] = self.history_ if goes_on else []
+        history = history + [row | {"epoch": len(history) + row["epoch"]} for row in history_rows(net)]
         self.classes_, self.encoder_, self.net_ = classes, encoder, net
-        self.history_ = history_rows(net)
-        self.n_iter_ = len(self.history_)
-        self._n_features, self._multilabel = rows.n_features, targets.ndim == 2
+        self.history_, self.n_iter_ = history, len(history)
+        self._n_features, self._multilabel = rows.n_features, several
         return self
 
-    def _weights(self, classes: NDArray[Any], y: NDArray[Any], sample_weight: NDArray[Any] | None) -> NDArray[Any]:
-        """Weight of every text, of mean 1."""
-        weights = np.ones(len(y)) if sample_weight is None else sample_weight
-        if self.class_weight is not None:
-            if y.ndim == 2:
+    def _check_unchanged(self, encoder: TokenEncoder | None) -> None:
+        """What goes on must be of the same build, and see the same vectors."""
+        operators = self._operators
+        before = {name: getattr(operators, name) for name in _SAME_OPERATORS} | {"encoder": _vectors_of(self.encoder_)}
+        now = {name: getattr(self, name) for name in _SAME_OPERATORS} | {"encoder": _vectors_of(encoder)}
+        now["n_latent"] = self._n_latent(len(self.classes_))
+        for name, value in before.items():
+            if now[name] != value:
                 raise ValueError(
-                    "The 'class_weight' parameter of SpaceClassifier must be None where a text can have several "
-                    f"labels. Got {self.class_weight!r} instead; use sample_weight."
+                    f"The {name!r} parameter of SpaceClassifier must be what it was in the call that is continued, "
+                    f"{value!r}. Got {now[name]!r} instead; set it back, or start afresh with fit and warm_start=False."
                 )
-            by_class = compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=sample_weight)
-            if not (np.isfinite(by_class).all() and (by_class >= 0).all() and (by_class > 0).any()):
-                raise ValueError(
-                    "The 'class_weight' parameter of SpaceClassifier must give finite weights that are not negative, "
-                    f"and leave some class a positive weight. Got {self.class_weight!r} instead."
-                )
-            weights = weights * by_class[np.searchsorted(classes, y)]
-        weights = weights / weights.max()  # so that the mean cannot overflow
-        return weights / weights.mean()
+
+    def _n_latent(self, n_classes: int) -> int:
+        return int(np.clip(96 // n_classes, 2, 8)) if self.n_latent == "auto" else int(self.n_latent)
 
     # ---------------------------------------------------------------- predicting
 
@@ -375,11 +473,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = self._check_input(X, reset=False)
         rows: RaggedArray = X if self.encoder_ is None else self.encoder_.transform(X)
-        if rows.n_features != self._n_features:
-            raise ValueError(
-                f"X has token vectors of {rows.n_features} features, but {type(self).__name__} was fitted on "
-                f"{self._n_features}. Use the encoder and layer of the fit."
-            )
+        self._check_width(rows)
         return each_batch(self._operators, rows)
 
     # ---------------------------------------------------------------- what was learned
@@ -435,6 +529,13 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         array = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.float16])
         return RaggedArray(array, np.arange(len(array) + 1))
 
+    def _check_width(self, rows: RaggedArray) -> None:
+        if rows.n_features != self._n_features:
+            raise ValueError(
+                f"X has token vectors of {rows.n_features} features, but {type(self).__name__} was fitted on "
+                f"{self._n_features}. Use the encoder and layer of the fit."
+            )
+
     def _is_precomputed(self) -> bool:
         return isinstance(self.encoder, str) and self.encoder == "precomputed"
 
@@ -461,59 +562,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
-def _n_latent(n_classes: int) -> int:
-    return int(np.clip(96 // n_classes, 2, 8))
-
-
-def _take(X: Any, rows: NDArray[np.integer]) -> Any:
-    return X[rows] if isinstance(X, RaggedArray) else [X[i] for i in rows]
-
-
-def _classes_and_targets(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Labels as indices into the sorted classes; an indicator matrix as it is."""
-    if y.ndim == 2:
-        return np.arange(y.shape[1]), y
-    classes, targets = np.unique(y, return_inverse=True)
-    if len(classes) < 2:
-        raise ValueError(
-            "SpaceClassifier needs texts of at least two classes to tell apart. Got one class only: "
-            f"{classes[0]!r} (texts of sample_weight 0 do not count)."
-        )
-    return classes, targets
-
-
-def _labelled(
-    rows: RaggedArray, targets: NDArray[Any], weights: NDArray[Any], chosen: NDArray[np.integer], dtype: torch.dtype
-) -> LabelledTexts:
-    return LabelledTexts(rows[chosen], torch.from_numpy(targets[chosen]), torch.from_numpy(weights[chosen]).to(dtype))
-
-
-def _groups(X: Any) -> NDArray[np.int64]:
-    """A number for every text, equal for equal texts or vectors."""
-    keys = (hashlib.sha256(row.tobytes()).digest() for row in X) if isinstance(X, RaggedArray) else X
-    index: dict[Any, int] = {}
-    return np.array([index.setdefault(key, len(index)) for key in keys])
-
-
-def _split(
-    groups: NDArray[np.int64], targets: NDArray[np.int64], fraction: float, random_state: np.random.RandomState
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices to train on and to validate with: by group, and by class where that gives each a share."""
-    _, first = np.unique(groups, return_index=True)  # groups are numbered 0, 1, … in order
-    candidates = np.arange(len(first))
-    strata = None
-    if targets.ndim == 1:
-        counts = np.bincount(targets[first])
-        candidates = candidates[counts[targets[first]] > 1]  # the only text of a class is needed to learn the class
-        strata = targets[first][candidates]
-    n_held_out = max(1, round(fraction * len(first)))
-    if len(candidates) <= n_held_out:
-        raise ValueError(
-            f"early_stopping needs texts to train on and to validate with. Got {len(candidates)} distinct texts of "
-            f"classes with more than one, and {n_held_out} to hold out (validation_fraction={fraction})."
-        )
-    if strata is not None and min(n_held_out, len(candidates) - n_held_out) < len(np.unique(strata)):
-        strata = None  # too few to give each class a share
-    _, held_out = train_test_split(candidates, test_size=n_held_out, stratify=strata, random_state=random_state)
-    chosen = np.isin(groups, held_out)
-    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+def _vectors_of(encoder: TokenEncoder | None) -> dict[str, Any] | str:
+    """What decides on an encoder's vectors, but for rounding."""
+    # As str: layer 1 is the first, 1.0 the last; and a model's folder may be a Path.
+    return "precomputed" if encoder is None else {name: str(getattr(encoder, name)) for name in _SAME_VECTORS}

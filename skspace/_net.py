@@ -1,8 +1,11 @@
 """The training loop: a skorch net around ConceptOperators; only door to skorch.
 
-Floor 2; knows neither encoders, nor stores, nor labels as users write them. Everything random draws from generators
+Floor 3; knows neither encoders, nor stores, nor labels as users write them. Everything random draws from generators
 made from one seed. Members train side by side on the same batches, each on a loss of its own; Adam's steps do not
 notice that the losses are averaged, so each trains as if alone.
+
+A trained net holds folded operators only, and beside them what folding undid: the scale and the signs of axes. So
+training goes on exactly where it was, without a second copy of the parameters.
 """
 
 from __future__ import annotations
@@ -25,78 +28,32 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 
 from skspace._batches import BatchIterator, LabelledTexts, TokenBatch, token_batches
-from skspace._losses import inter_space_loss, intra_space_loss
+from skspace._criterion import SpaceCriterion, indicator_of
 from skspace._operators import ConceptOperators, Spaces, segment_sum
 from skspace._progress import Bar
 from skspace._ragged import RaggedArray
 
-__all__ = ["SpaceCriterion", "each_batch", "history_rows", "train"]
+__all__ = ["each_batch", "history_rows", "train"]
 
 _PREDICT_TOKENS = 16384
 _EPOCHS, _MIN_STEPS = 10, 100  # max_epochs="auto": a few hundred texts are not enough for 10 passes to train on
+_LEAST_SHARE = 1e-3  # of a class, where b starts
 _MAX_BYTES_IN_MEMORY = 2**29  # training data up to this are gathered in memory once instead of read batch by batch
 
 
 class _BatchModule(nn.Module):
-    """ConceptOperators behind the one argument that skorch passes."""
+    """ConceptOperators behind the one argument that skorch passes.
 
-    def __init__(self, operators: ConceptOperators) -> None:
+    `scale` is what tokens were divided by in training, `sign` what `ConceptOperators.fold` returned after it; None
+    where nobody knows any more.
+    """
+
+    def __init__(self, operators: ConceptOperators, scale: float | None = None, sign: Tensor | None = None) -> None:
         super().__init__()
-        self.operators = operators
+        self.operators, self.scale, self.sign = operators, scale, sign
 
     def forward(self, batch: TokenBatch) -> Spaces:
         return self.operators(batch.tokens, batch.lengths)
-
-
-class SpaceCriterion(nn.Module):
-    """``L = CE + inter_space_weight * inter + intra_space_weight * intra``, averaged over members.
-
-    Weights have mean 1 over the data, so a batch's loss is the plain mean of weighted losses, and the mean over an
-    epoch is that of the whole data. `parts` holds the terms of the last batch, averaged over members.
-    """
-
-    def __init__(self, inter_space_weight: float, inter_space_on: str, intra_space_weight: float) -> None:
-        super().__init__()
-        self.inter_space_weight, self.intra_space_weight = inter_space_weight, intra_space_weight
-        self.on_centroids = inter_space_on == "centroids"
-        self.parts: dict[str, Tensor] = {}
-
-    def forward(self, spaces: Spaces, y: dict[str, Tensor]) -> Tensor:
-        targets, weights = y["targets"], y["weights"]
-        parts = {"cross_entropy": _cross_entropy(spaces.logits, targets, weights)}
-        loss = parts["cross_entropy"]
-        if self.inter_space_weight:
-            indicator = _indicator(targets, spaces.logits.shape[2])
-            centroids = _members_as_axes(spaces.centroids) if self.on_centroids else None  # (n_texts, K, M * m)
-            concepts = _members_as_axes(spaces.concepts)  # (n_tokens, K, M * m)
-            parts["inter_space"] = inter_space_loss(concepts, spaces.lengths, indicator, weights, centroids=centroids)
-            loss = loss + self.inter_space_weight * parts["inter_space"]
-        if self.intra_space_weight:
-            parts["intra_space"] = intra_space_loss(_members_as_axes(spaces.concepts), spaces.lengths, weights)
-            loss = loss + self.intra_space_weight * parts["intra_space"]
-        self.parts = {name: part.detach() for name, part in parts.items()}
-        return loss
-
-
-def _members_as_axes(values: Tensor) -> Tensor:
-    """(n, M, K, m) to (n, K, M * m): the mean over latent axes is then the mean over members too."""
-    return values.transpose(1, 2).flatten(2)
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean over texts, mean over members; of logits (n, M, K)."""
-    if targets.ndim == 1:
-        per_text = nn.functional.cross_entropy(
-            logits.transpose(1, 2), targets[:, None].expand(-1, logits.shape[1]), reduction="none"
-        )  # (n, M)
-    else:
-        wanted = targets.to(logits.dtype)[:, None].expand_as(logits)
-        per_text = nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(-1)
-    return (per_text.mean(1) * weights).mean()
-
-
-def _indicator(targets: Tensor, n_classes: int) -> Tensor:
-    return nn.functional.one_hot(targets, n_classes) if targets.ndim == 1 else targets
 
 
 class _LossParts(Callback):
@@ -149,6 +106,10 @@ def train(
     dtype: torch.dtype,
     verbose: int,
     seed: int,
+    positive_weight: Tensor | None = None,
+    start: NeuralNet | None = None,
+    n_epochs_before: int = 0,
+    stream: bool = False,
 ) -> NeuralNet:
     """Fit ConceptOperators; the parameters mean what `SpaceClassifier` says they mean, see there.
 
@@ -158,7 +119,16 @@ def train(
     validation : LabelledTexts or None
         Stops the training early and decides which epoch is kept.
     seed : int
-        Of the start and of the order of the batches.
+        Of the start and, with `n_epochs_before`, of the order of the batches.
+    positive_weight : Tensor of shape (n_classes,) or None
+        See `SpaceCriterion`.
+    start : skorch.NeuralNet or None
+        What an earlier call returned, to go on from; it is left as it is.
+    n_epochs_before : int
+        Epochs that led to `start`.
+    stream : bool
+        One pass of many: at the rate `lr` throughout, with Adam's moments taken from `start` and kept, and with b
+        starting at 0, since the first texts of a stream say little about the shares of classes in it.
 
     Returns
     -------
@@ -167,26 +137,33 @@ def train(
     """
     if data.rows.nbytes <= _MAX_BYTES_IN_MEMORY:
         data = replace(data, rows=data.rows.in_memory())
-    generators = [torch.Generator().manual_seed(s) for s in np.random.SeedSequence(seed).generate_state(2).tolist()]
-    operators = ConceptOperators(
-        data.rows.n_features,
-        n_classes,
-        n_latent,
-        n_members=n_members,
-        pooling=pooling,
-        head=head,
-        scale=_root_mean_square(data, dtype),
-        generator=generators[0],
-        dtype=dtype,
-    )
-    if head == "linear":
-        operators.intercept.data += _log_prior(data, n_classes).to(dtype)
+    seeds = np.random.SeedSequence([seed, n_epochs_before]).generate_state(2).tolist()
+    generators = [torch.Generator().manual_seed(s) for s in seeds]
+    if start is None:
+        operators = ConceptOperators(
+            data.rows.n_features,
+            n_classes,
+            n_latent,
+            n_members=n_members,
+            pooling=pooling,
+            head=head,
+            scale=_root_mean_square(data, dtype),
+            generator=generators[0],
+            dtype=dtype,
+        )
+        if head == "linear" and not stream:
+            operators.intercept.data += _log_prior(data, n_classes, positive_weight).to(dtype)
+    else:
+        operators = deepcopy(start.module_.operators).train()
+        operators.unfold(start.module_.scale or _root_mean_square(data, dtype), start.module_.sign)
     n_batches = -(-len(data.rows) // batch_size)
-    if max_epochs is None:
+    if stream:
+        max_epochs, lr_schedule = 1, "constant"
+    elif max_epochs is None:
         max_epochs = max(_EPOCHS, math.ceil(_MIN_STEPS / n_batches))
     net = NeuralNet(
-        module=_BatchModule(operators),
-        criterion=SpaceCriterion(inter_space_weight, inter_space_on, intra_space_weight),
+        module=_BatchModule(operators, operators.scale),
+        criterion=SpaceCriterion(inter_space_weight, inter_space_on, intra_space_weight, positive_weight),
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=weight_decay,
         optimizer__param_groups=[("*intercept", {"weight_decay": 0.0}), ("*log_slope", {"weight_decay": 0.0})],
@@ -212,13 +189,18 @@ def train(
         device=str(device),
         verbose=verbose,
     )
-    _run(net, data)
+    net.initialize()
+    if start is not None and stream:
+        _set_moments(net, start)
+    _run(net, data, whole=stream)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in operators.parameters()):
         raise ValueError(
             f"The training diverged: parameters are infinite or undefined after {len(net.history)} epochs. Lower lr "
             f"(got {lr}) or weight_decay (got {weight_decay}), or check the scale of sample weights and vectors."
         )
-    operators.eval().to("cpu").fold(center=data.targets.ndim == 1)
+    net.module_.sign = operators.eval().to("cpu").fold(center=data.targets.ndim == 1)
+    if not stream:
+        net.optimizer_.state.clear()
     _forget_data(net)
     return net
 
@@ -263,12 +245,16 @@ def _root_mean_square(data: LabelledTexts, dtype: torch.dtype) -> float:
     return math.sqrt(total / count) if total > 0 else 1.0
 
 
-def _log_prior(data: LabelledTexts, n_classes: int) -> Tensor:
+def _log_prior(data: LabelledTexts, n_classes: int, positive_weight: Tensor | None) -> Tensor:
     """Start of b: the log of the weighted share of every class; with several labels a text, its log-odds."""
-    weight = data.weights.to(torch.float64)
-    share = (_indicator(data.targets, n_classes).to(torch.float64) * weight[:, None]).sum(0) / weight.sum()
-    floor = 0.5 / len(weight)  # a class that nobody, or everybody, has
-    share = share.clamp(floor, 1 - floor)
+    weight = data.weights.to(torch.float64)[:, None]
+    indicator = indicator_of(data.targets, n_classes).to(torch.float64)
+    positive, total = (indicator * weight).sum(0), weight.sum()
+    if positive_weight is not None:
+        total = total - positive + positive_weight * positive
+        positive = positive_weight * positive
+    # A class that nobody, or everybody, has. Not by the number of texts, since weight 2 is to be as a text twice.
+    share = (positive / total).nan_to_num(0.5).clamp(_LEAST_SHARE, 1 - _LEAST_SHARE)
     return share.log() if data.targets.ndim == 1 else share.logit()
 
 
@@ -306,15 +292,17 @@ def _stopping(validate: bool, patience: int) -> list[tuple[str, Callback]]:
     ]
 
 
-def _run(net: NeuralNet, data: LabelledTexts) -> None:
-    """Train. A callback ends it with KeyboardInterrupt, as skorch's do; a user who does so means to be out of here."""
-    net.initialize()
+def _run(net: NeuralNet, data: LabelledTexts, *, whole: bool) -> None:
+    """Train. A callback ends it with KeyboardInterrupt, as skorch's do; a user who does so means to be out of here.
+
+    With `whole`, a pass that does not come to its end counts as none, whoever ends it.
+    """
     with _noticing_interrupts() as interrupts:
         net.notify("on_train_begin", X=data, y=None)
         try:
             net.fit_loop(data)
         except KeyboardInterrupt:
-            if interrupts:
+            if interrupts or whole:
                 raise
         finally:
             net.notify("on_train_end", X=data, y=None)
@@ -340,11 +328,18 @@ def _noticing_interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
+def _set_moments(net: NeuralNet, start: NeuralNet) -> None:
+    """Adam's moments and steps go on; what the optimiser's parameters are is asked anew."""
+    now = net.optimizer_.state_dict()
+    net.optimizer_.load_state_dict({**now, "state": deepcopy(start.optimizer_.state_dict()["state"])})
+
+
 def _forget_data(net: NeuralNet) -> None:
     """Leave nothing in the net that grows with the data or ties it to a device."""
     net.train_split = None
     net.iterator_train__generator = None
     net.iterator_train__device = net.iterator_valid__device = net.device = "cpu"
-    net.optimizer_.state.clear()
+    for moments in net.optimizer_.state.values():
+        moments.update({name: moment.to("cpu") for name, moment in moments.items()})
     for row in net.history:
         row.pop("batches", None)

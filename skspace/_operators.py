@@ -178,24 +178,46 @@ class ConceptOperators(nn.Module):
         return matmul_rows(flat.flatten(1), weight).reshape(-1, self.n_members, self.n_classes) + self.intercept
 
     @torch.no_grad()
-    def fold(self, *, center: bool) -> None:
+    def fold(self, *, center: bool) -> Tensor:
         """Rewrite the parameters, with the same result, so that they have one meaning.
 
         The scale goes into W and a. With `center`, for classes that exclude each other, A and b are centred over the
         classes, which no probability notices. The sign of every axis is chosen so that it speaks for its own class.
+
+        Returns
+        -------
+        Tensor of shape (M, K, m)
+            -1 where the axis's W and its column of A changed sign, else 1; `unfold` wants it.
         """
         self.weight.div_(self.scale)
         self.scale = 1.0
         if self.head != "linear":
-            return
+            return torch.ones(self.n_members, self.n_classes, self.n_latent, dtype=self.weight.dtype)
         if center:
             self.coef.sub_(self.coef.mean(1, keepdim=True))
             self.intercept.sub_(self.intercept.mean(1, keepdim=True))
         by_space = self.coef.unflatten(2, (self.n_classes, self.n_latent))  # (M, K, K, m), a view
         own = torch.diagonal(by_space, dim1=1, dim2=2).transpose(1, 2)  # (M, K, m)
         sign = torch.where(own < 0, -1.0, 1.0).to(own.dtype)
+        self._turn(sign)
+        return sign
+
+    @torch.no_grad()
+    def unfold(self, scale: float, sign: Tensor | None = None) -> None:
+        """Undo `fold`, with the same result, so that training goes on as if there had been none.
+
+        The signs matter to the inter-space loss and to Adam. What was centred need not be undone: no gradient depends
+        on it.
+        """
+        self.weight.mul_(scale)
+        self.scale = float(scale)
+        if sign is not None and self.head == "linear":
+            self._turn(sign)
+
+    def _turn(self, sign: Tensor) -> None:
+        """Change the sign of axes (M, K, m) in W and in A."""
         self.operators.mul_(sign[:, :, None, :])
-        by_space.mul_(sign[:, None])
+        self.coef.mul_(sign.flatten(1)[:, None])
 
     @torch.no_grad()
     def as_linear(self) -> tuple[Tensor, Tensor]:

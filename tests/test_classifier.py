@@ -18,8 +18,8 @@ from sklearn.preprocessing import FunctionTransformer, LabelEncoder
 from skorch.callbacks import Callback, EarlyStopping
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
-from skspace._classifier import _split
 from skspace._net import each_batch
+from skspace._targets import split_groups
 
 RNG = np.random.default_rng(0)
 N = 120
@@ -517,7 +517,9 @@ def test_early_stopping_trains_on_every_class():
     clf = make(early_stopping=True, validation_fraction=0.5, max_epochs=2).fit(X, y)
     assert clf.classes_.tolist() == ["a", "b", "c", "d"]
     for seed in range(5):
-        training, held_out = _split(np.arange(N), np.searchsorted(clf.classes_, y), 0.5, np.random.RandomState(seed))
+        training, held_out = split_groups(
+            np.arange(N), np.searchsorted(clf.classes_, y), 0.5, np.random.RandomState(seed)
+        )
         assert {118, 119} <= set(training)
         assert len(held_out) == 60
     with pytest.raises(ValueError, match=r"118 distinct texts of classes with more than one, and 119 to hold out"):

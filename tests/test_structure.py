@@ -26,9 +26,11 @@ FLOORS = {
     "_transformer": 1,
     "_batches": 1,
     "_losses": 1,
+    "_targets": 1,
     "_encode": 2,
-    "_net": 2,
+    "_criterion": 2,
     "cache": 2,
+    "_net": 3,
     "_encoder": 3,
     "_classifier": 4,
     "inspection": 4,
@@ -43,7 +45,7 @@ DOORS = {
     "filelock": {"_locks"},
     "tqdm": {"_progress"},
     "platformdirs": {"_cache_folder"},
-    "torch": {"_operators", "_losses", "_batches", "_transformer", "_encoder", "_net", "_classifier"},
+    "torch": {"_operators", "_losses", "_criterion", "_batches", "_transformer", "_encoder", "_net", "_classifier"},
 }
 
 
