@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, LabelEncoder
+from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback, EarlyStopping
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
@@ -385,6 +385,7 @@ def test_wrong_texts_and_labels(texts, labels, message, tiny_bert):
         ({"early_stopping": "yes"}, "The 'early_stopping' parameter of SpaceClassifier must be"),
         ({"validation_fraction": 1.0}, "The 'validation_fraction' parameter of SpaceClassifier must be"),
         ({"n_iter_no_change": 0}, "The 'n_iter_no_change' parameter of SpaceClassifier must be"),
+        ({"warm_start": "yes"}, "The 'warm_start' parameter of SpaceClassifier must be"),
         ({"callbacks": 3}, "The 'callbacks' parameter of SpaceClassifier must be"),
         ({"device": "gpu"}, r"must be 'auto' or a torch device that this machine has, .* Got 'gpu' instead"),
         ({"device": "cuda:99"}, r"must be 'auto' or a torch device that this machine has, .* Got 'cuda:99' instead"),
@@ -396,11 +397,6 @@ def test_wrong_texts_and_labels(texts, labels, message, tiny_bert):
 def test_wrong_parameters(params, message):
     with pytest.raises(ValueError, match=message):
         make().set_params(**params).fit(["a", "b", "c"] if "encoder" in params else X[:3], Y[:3])
-
-
-def test_several_labels_with_class_weight():
-    with pytest.raises(ValueError, match="must be None where a text can have several labels"):
-        make(class_weight="balanced").fit(X, LabelEncoder().fit_transform(Y)[:, None] == np.arange(3))
 
 
 def test_wrong_vectors(fitted):

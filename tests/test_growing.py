@@ -511,7 +511,6 @@ def test_warm_start_on_more_texts_and_after_a_stream():
         ({"n_members": 1}, (X, Y), f"The 'n_members' parameter of SpaceClassifier {CONTINUED}"),
         ({"pooling": "mean"}, (X, Y), f"The 'pooling' parameter of SpaceClassifier {CONTINUED}"),
         ({"head": "alignment"}, (X, Y), f"The 'head' parameter of SpaceClassifier {CONTINUED}"),
-        ({"warm_start": "yes"}, (X, Y), "The 'warm_start' parameter of SpaceClassifier must be"),
     ],
 )
 def test_what_warm_start_refuses(params, data, message):
