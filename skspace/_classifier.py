@@ -20,8 +20,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skspace._batches import LabelledTexts
 from skspace._encoder import TokenEncoder
+from skspace._fit_callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from skspace._labels import check_labels
-from skspace._net import each_batch, history_rows, train
+from skspace._net import each_batch, folded_copy, history_rows, most_epochs, train
 from skspace._operators import ConceptOperators, Spaces
 from skspace._ragged import RaggedArray
 from skspace._targets import class_weights, classes_and_targets, drop_absent, group_texts, split_groups, text_weights
@@ -36,7 +37,7 @@ _SAME_VECTORS = ("model", "layer", "max_length", "special_tokens", "revision")  
 _SAME_OPERATORS = ("n_latent", "n_members", "pooling", "head")
 
 
-class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
+class SpaceClassifier(CallbackSupportMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
     """Space Model text classifier: a frozen encoder, one concept space per class, exact reasons.
 
     Every text passes the encoder once in its life. For each class a small operator projects the text's token embeddings
@@ -90,7 +91,8 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         with the same classes. Its schedule of rates begins anew. `history_` and `n_iter_` go on.
     callbacks : list of skorch callbacks, default=None
         Copied for each call. They see the loss and its terms; scikit-learn's scorers in skorch's EpochScoring do not
-        work, since the net knows no labels.
+        work, since the net knows no labels. For scikit-learn's own callbacks there is `set_callbacks` (from its
+        version 1.9 on): a progress bar over searches, folds and epochs, scores of every epoch.
     device : str, default="auto"
         Where the operators are trained: "auto" (CUDA if present, else the processor) or a torch device. The encoder
         has a parameter of its own.
@@ -242,6 +244,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     # ---------------------------------------------------------------- learning
 
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SpaceClassifier:
         """Encode the texts that are new and train the operators.
@@ -275,6 +278,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         with self._columns_only_if_learned(goes_on):
             return self._learn(X, y, sample_weight, goes_on=goes_on)
 
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> SpaceClassifier:
         """Learn from some more texts: one pass over them, from where the last call left off.
@@ -374,6 +378,20 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             weights = text_weights(targets[chosen], sample_weight[chosen], by_class)
             return LabelledTexts(rows[chosen], torch.from_numpy(targets[chosen]), torch.from_numpy(weights).to(dtype))
 
+        learned = {
+            "classes_": classes,
+            "encoder_": encoder,
+            "_n_features": rows.n_features,
+            "_multilabel": several,
+        }
+        max_epochs = None if self.max_epochs == "auto" else int(self.max_epochs)
+        task = FitTask(
+            self,
+            X,
+            y,
+            most_epochs(len(training), max_epochs, int(self.batch_size), stream=stream),
+            lambda net: learned | {"net_": folded_copy(net, center=not several)},
+        )
         net = train(
             labelled(training),
             None if held_out is None else labelled(held_out),
@@ -388,7 +406,7 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             positive_weight=torch.from_numpy(by_class).to(dtype) if several and self.class_weight is not None else None,
             lr=float(self.lr) * (_STREAM_RATE if stream and self.lr_schedule == "one_cycle" else 1.0),
             lr_schedule=self.lr_schedule,
-            max_epochs=None if self.max_epochs == "auto" else int(self.max_epochs),
+            max_epochs=max_epochs,
             batch_size=int(self.batch_size),
             weight_decay=float(self.weight_decay),
             n_iter_no_change=int(self.n_iter_no_change),
@@ -400,12 +418,14 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             start=self.net_ if goes_on else None,
             n_epochs_before=self.n_iter_ if goes_on else 0,
             stream=stream,
+            watcher=task if task.watched else None,
         )
         history: list[dict[str, Any]] = self.history_ if goes_on else []
         history = history + [row | {"epoch": len(history) + row["epoch"]} for row in history_rows(net)]
         self.classes_, self.encoder_, self.net_ = classes, encoder, net
         self.history_, self.n_iter_ = history, len(history)
         self._n_features, self._multilabel = rows.n_features, several
+        task.end()
         return self
 
     def _check_unchanged(self, encoder: TokenEncoder | None) -> None:

@@ -15,7 +15,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,7 @@ from skspace._operators import ConceptOperators, Spaces, segment_sum
 from skspace._progress import Bar
 from skspace._ragged import RaggedArray
 
-__all__ = ["each_batch", "history_rows", "train"]
+__all__ = ["each_batch", "folded_copy", "history_rows", "most_epochs", "train"]
 
 _PREDICT_TOKENS = 16384
 _EPOCHS, _MIN_STEPS = 10, 100  # max_epochs="auto": a few hundred texts are not enough for 10 passes to train on
@@ -63,6 +63,20 @@ class _LossParts(Callback):
         prefix = "train" if training else "valid"
         for name, part in net.criterion_.parts.items():
             net.history.record_batch(f"{prefix}_{name}", part.item())
+
+
+class _Watched(Callback):
+    """Tell whoever watches the fit of its epochs. First of those that may end it, so that no epoch is left open."""
+
+    def __init__(self, watcher: Any) -> None:
+        self.watcher = watcher
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        self.watcher.begin_epoch()
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        if self.watcher.end_epoch(net):
+            raise KeyboardInterrupt
 
 
 class _Progress(Callback):
@@ -110,6 +124,7 @@ def train(
     start: NeuralNet | None = None,
     n_epochs_before: int = 0,
     stream: bool = False,
+    watcher: Any = None,
 ) -> NeuralNet:
     """Fit ConceptOperators; the parameters mean what `SpaceClassifier` says they mean, see there.
 
@@ -129,6 +144,9 @@ def train(
     stream : bool
         One pass of many: at the rate `lr` throughout, with Adam's moments taken from `start` and kept, and with b
         starting at 0, since the first texts of a stream say little about the shares of classes in it.
+
+    watcher : object with ``begin_epoch()`` and ``end_epoch(net)``, or None
+        Called with each epoch, in place of a progress bar; a true answer of the second ends the training.
 
     Returns
     -------
@@ -157,10 +175,9 @@ def train(
         operators = deepcopy(start.module_.operators).train()
         operators.unfold(start.module_.scale or _root_mean_square(data, dtype), start.module_.sign)
     n_batches = -(-len(data.rows) // batch_size)
+    max_epochs = most_epochs(len(data.rows), max_epochs, batch_size, stream=stream)
     if stream:
-        max_epochs, lr_schedule = 1, "constant"
-    elif max_epochs is None:
-        max_epochs = max(_EPOCHS, math.ceil(_MIN_STEPS / n_batches))
+        lr_schedule = "constant"
     net = NeuralNet(
         module=_BatchModule(operators, operators.scale),
         criterion=SpaceCriterion(inter_space_weight, inter_space_on, intra_space_weight, positive_weight),
@@ -181,8 +198,8 @@ def train(
         callbacks=[
             *_scores(bool(inter_space_weight), bool(intra_space_weight), validation is not None),
             *_schedule(lr, lr_schedule, max_epochs * n_batches),
+            ("skspace_epochs", _Progress() if watcher is None else _Watched(watcher)),
             *_stopping(validation is not None, n_iter_no_change),
-            ("skspace_progress", _Progress()),
             *deepcopy(list(callbacks or ())),  # a fit does not change its parameters
         ],
         callbacks__print_log=PrintLog() if verbose else None,
@@ -203,6 +220,21 @@ def train(
         net.optimizer_.state.clear()
     _forget_data(net)
     return net
+
+
+def most_epochs(n_texts: int, max_epochs: int | None, batch_size: int, *, stream: bool = False) -> int:
+    """Epochs that a training takes at most."""
+    if stream:
+        return 1
+    return max_epochs or max(_EPOCHS, math.ceil(_MIN_STEPS / -(-n_texts // batch_size)))
+
+
+def folded_copy(net: NeuralNet, *, center: bool) -> NeuralNet:
+    """What `train` would return if it ended now, for predicting only."""
+    now = copy(net)
+    now.module_ = deepcopy(net.module_).eval().to("cpu")
+    now.module_.operators.fold(center=center)
+    return now
 
 
 def each_batch(operators: ConceptOperators, rows: RaggedArray) -> Iterator[tuple[NDArray[np.int64], Spaces]]:
