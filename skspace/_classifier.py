@@ -396,7 +396,7 @@ class SpaceClassifier(CallbackSupportMixin, ClassifierMixin, TransformerMixin, B
             labelled(training),
             None if held_out is None else labelled(held_out),
             n_classes=len(classes),
-            n_latent=self._n_latent(len(classes)),
+            n_latent=_n_latent(len(classes)) if self.n_latent == "auto" else int(self.n_latent),
             n_members=int(self.n_members),
             pooling=self.pooling,
             head=self.head,
@@ -433,16 +433,14 @@ class SpaceClassifier(CallbackSupportMixin, ClassifierMixin, TransformerMixin, B
         operators = self._operators
         before = {name: getattr(operators, name) for name in _SAME_OPERATORS} | {"encoder": _vectors_of(self.encoder_)}
         now = {name: getattr(self, name) for name in _SAME_OPERATORS} | {"encoder": _vectors_of(encoder)}
-        now["n_latent"] = self._n_latent(len(self.classes_))
+        if self.n_latent == "auto":
+            now["n_latent"] = _n_latent(len(self.classes_))
         for name, value in before.items():
             if now[name] != value:
                 raise ValueError(
                     f"The {name!r} parameter of SpaceClassifier must be what it was in the call that is continued, "
                     f"{value!r}. Got {now[name]!r} instead; set it back, or start afresh with fit and warm_start=False."
                 )
-
-    def _n_latent(self, n_classes: int) -> int:
-        return int(np.clip(96 // n_classes, 2, 8)) if self.n_latent == "auto" else int(self.n_latent)
 
     # ---------------------------------------------------------------- predicting
 
@@ -580,6 +578,10 @@ class SpaceClassifier(CallbackSupportMixin, ClassifierMixin, TransformerMixin, B
         tags.input_tags.one_d_array = tags.input_tags.string = not self._is_precomputed()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _n_latent(n_classes: int) -> int:
+    return int(np.clip(96 // n_classes, 2, 8))
 
 
 def _vectors_of(encoder: TokenEncoder | None) -> dict[str, Any] | str:
