@@ -1,6 +1,7 @@
 """SpaceClassifier: the estimator; labels, validation, seeds and scikit-learn's manners.
 
-Floor 3. What a text is made of lies in _encoder, what is learned in _operators and _losses, how in _net.
+Floor 6. What a text is made of lies in _encoder, what is learned in _operators and _losses, how in _net, and how it is
+saved in _persistence.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from skspace._encoder import TokenEncoder
 from skspace._labels import check_labels
 from skspace._net import each_batch, history_rows, train
 from skspace._operators import ConceptOperators, Spaces
+from skspace._persistence import Persistence
 from skspace._ragged import RaggedArray
 from skspace._texts import check_texts
 from skspace._transformer import pick_device
@@ -31,7 +33,7 @@ from skspace._transformer import pick_device
 __all__ = ["SpaceClassifier"]
 
 
-class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
+class SpaceClassifier(Persistence, ClassifierMixin, TransformerMixin, BaseEstimator):
     """Space Model text classifier: a frozen encoder, one concept space per class, exact reasons.
 
     Every text passes the encoder once in its life. For each class a small operator projects the text's token embeddings
@@ -98,7 +100,8 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     encoder_ : TokenEncoder or None
         None with ``encoder="precomputed"``. Holds no weights.
     net_ : skorch.NeuralNet
-        The trained net; ``net_.module_.operators`` is the `ConceptOperators`.
+        The trained net; ``net_.module_.operators`` is the `ConceptOperators`. One that was saved or pickled meanwhile
+        predicts the same, but has no optimizer.
     concept_operators_ : ndarray of shape (n_members, n_classes, n_features, n_latent)
         W.
     attention_queries_ : ndarray of shape (n_members, n_classes, n_features, n_latent)
@@ -277,6 +280,8 @@ class SpaceClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         encoder = self._new_encoder()
         rows: RaggedArray = X if encoder is None else encoder.transform(X)
+        if encoder is not None:
+            encoder._remember_model()
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         net = train(
             _labelled(rows, targets, weights, training, dtype),

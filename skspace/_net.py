@@ -1,4 +1,4 @@
-"""The training loop: a skorch net around ConceptOperators; only door to skorch.
+"""The training loop: a skorch net around ConceptOperators; door to skorch, with _plain_net.
 
 Floor 2; knows neither encoders, nor stores, nor labels as users write them. Everything random draws from generators
 made from one seed. Members train side by side on the same batches, each on a loss of its own; Adam's steps do not
@@ -30,14 +30,14 @@ from skspace._operators import ConceptOperators, Spaces, segment_sum
 from skspace._progress import Bar
 from skspace._ragged import RaggedArray
 
-__all__ = ["SpaceCriterion", "each_batch", "history_rows", "train"]
+__all__ = ["BatchModule", "SpaceCriterion", "each_batch", "history_rows", "train"]
 
 _PREDICT_TOKENS = 16384
 _EPOCHS, _MIN_STEPS = 10, 100  # max_epochs="auto": a few hundred texts are not enough for 10 passes to train on
 _MAX_BYTES_IN_MEMORY = 2**29  # training data up to this are gathered in memory once instead of read batch by batch
 
 
-class _BatchModule(nn.Module):
+class BatchModule(nn.Module):
     """ConceptOperators behind the one argument that skorch passes."""
 
     def __init__(self, operators: ConceptOperators) -> None:
@@ -58,7 +58,7 @@ class SpaceCriterion(nn.Module):
     def __init__(self, inter_space_weight: float, inter_space_on: str, intra_space_weight: float) -> None:
         super().__init__()
         self.inter_space_weight, self.intra_space_weight = inter_space_weight, intra_space_weight
-        self.on_centroids = inter_space_on == "centroids"
+        self.inter_space_on = inter_space_on
         self.parts: dict[str, Tensor] = {}
 
     def forward(self, spaces: Spaces, y: dict[str, Tensor]) -> Tensor:
@@ -67,7 +67,9 @@ class SpaceCriterion(nn.Module):
         loss = parts["cross_entropy"]
         if self.inter_space_weight:
             indicator = _indicator(targets, spaces.logits.shape[2])
-            centroids = _members_as_axes(spaces.centroids) if self.on_centroids else None  # (n_texts, K, M * m)
+            centroids = (
+                _members_as_axes(spaces.centroids) if self.inter_space_on == "centroids" else None
+            )  # (n_texts, K, M * m)
             concepts = _members_as_axes(spaces.concepts)  # (n_tokens, K, M * m)
             parts["inter_space"] = inter_space_loss(concepts, spaces.lengths, indicator, weights, centroids=centroids)
             loss = loss + self.inter_space_weight * parts["inter_space"]
@@ -185,7 +187,7 @@ def train(
     if max_epochs is None:
         max_epochs = max(_EPOCHS, math.ceil(_MIN_STEPS / n_batches))
     net = NeuralNet(
-        module=_BatchModule(operators),
+        module=BatchModule(operators),
         criterion=SpaceCriterion(inter_space_weight, inter_space_on, intra_space_weight),
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=weight_decay,
@@ -279,9 +281,9 @@ def _scores(inter: bool, intra: bool, validate: bool) -> list[tuple[str, Callbac
     names = ["cross_entropy"] + ["inter_space"] * inter + ["intra_space"] * intra
     scores: list[tuple[str, Callback]] = [("skspace_loss_parts", _LossParts())]
     for name in names:
-        scores.append((f"train_{name}", PassthroughScoring(f"train_{name}", on_train=True)))
+        scores.append((f"skspace_train_{name}", PassthroughScoring(f"train_{name}", on_train=True)))
         if validate:
-            scores.append((f"valid_{name}", PassthroughScoring(f"valid_{name}")))
+            scores.append((f"skspace_valid_{name}", PassthroughScoring(f"valid_{name}")))
     return scores
 
 
