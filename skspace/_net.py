@@ -1,4 +1,4 @@
-"""The training loop: a skorch net around ConceptOperators; only door to skorch.
+"""The training loop: a skorch net around ConceptOperators; door to skorch, with _plain_net.
 
 Floor 3; knows neither encoders, nor stores, nor labels as users write them. Everything random draws from generators
 made from one seed. Members train side by side on the same batches, each on a loss of its own; Adam's steps do not
@@ -33,7 +33,7 @@ from skspace._operators import ConceptOperators, Spaces, segment_sum
 from skspace._progress import Bar
 from skspace._ragged import RaggedArray
 
-__all__ = ["each_batch", "folded_copy", "history_rows", "most_epochs", "train"]
+__all__ = ["BatchModule", "each_batch", "folded_copy", "history_rows", "most_epochs", "train"]
 
 _PREDICT_TOKENS = 16384
 _EPOCHS, _MIN_STEPS = 10, 100  # max_epochs="auto": a few hundred texts are not enough for 10 passes to train on
@@ -41,7 +41,7 @@ _LEAST_SHARE = 1e-3  # of a class, where b starts
 _MAX_BYTES_IN_MEMORY = 2**29  # training data up to this are gathered in memory once instead of read batch by batch
 
 
-class _BatchModule(nn.Module):
+class BatchModule(nn.Module):
     """ConceptOperators behind the one argument that skorch passes.
 
     `scale` is what tokens were divided by in training, `sign` what `ConceptOperators.fold` returned after it; None
@@ -179,7 +179,7 @@ def train(
     if stream:
         lr_schedule = "constant"
     net = NeuralNet(
-        module=_BatchModule(operators, operators.scale),
+        module=BatchModule(operators, operators.scale),
         criterion=SpaceCriterion(inter_space_weight, inter_space_on, intra_space_weight, positive_weight),
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=weight_decay,
@@ -298,9 +298,9 @@ def _scores(inter: bool, intra: bool, validate: bool) -> list[tuple[str, Callbac
     names = ["cross_entropy"] + ["inter_space"] * inter + ["intra_space"] * intra
     scores: list[tuple[str, Callback]] = [("skspace_loss_parts", _LossParts())]
     for name in names:
-        scores.append((f"train_{name}", PassthroughScoring(f"train_{name}", on_train=True)))
+        scores.append((f"skspace_train_{name}", PassthroughScoring(f"train_{name}", on_train=True)))
         if validate:
-            scores.append((f"valid_{name}", PassthroughScoring(f"valid_{name}")))
+            scores.append((f"skspace_valid_{name}", PassthroughScoring(f"valid_{name}")))
     return scores
 
 

@@ -29,7 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-__all__ = ["FORMAT", "SHARD_NAME", "TEMPORARY_NAME", "Damage", "Keys", "Reader", "Shard", "write_beside", "write_shard"]
+__all__ = [
+    "FORMAT", "SHARD_NAME", "TEMPORARY_NAME", "Damage", "Keys", "Reader", "Shard", "extent", "open_to_read",
+    "read_header", "save", "write_beside", "write_shard",
+]  # fmt: skip
 
 FORMAT = 1
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
@@ -93,10 +96,13 @@ class Shard:
         """
         self = cls()
         self.path = path
-        with open(path, "rb", opener=_open_to_read) as file:
+        with open(path, "rb", opener=open_to_read) as file:
             size = os.fstat(file.fileno()).st_size
-            header, data = _read_header(file, size)
-            shapes = [_extent(header, name, data, size)[0] for name in ("keys", "offsets", "truncated", "values")]
+            header, data = read_header(file, size)
+            shapes = [
+                extent(header, name, _DTYPES[name], data, size)[0]
+                for name in ("keys", "offsets", "truncated", "values")
+            ]
             n = shapes[0][0] if shapes[0] else 0
             if shapes[:3] != [(n, 16), (n + 1,), (n,)] or len(shapes[3]) != 2 or max(shapes[3]) > 2**40:
                 raise Damage("its parts do not fit each other")
@@ -242,7 +248,7 @@ class _OpenFile:
             "the texts again: what is missing is computed anew."
         )
         try:
-            opened = _open_to_read(self.path, os.O_RDONLY)
+            opened = open_to_read(self.path, os.O_RDONLY)
         except FileNotFoundError as error:
             raise FileNotFoundError(gone) from error
         identity = _identity(os.fstat(opened))
@@ -274,7 +280,7 @@ def _close(file: list[int]) -> None:
         file[0] = -1
 
 
-def _open_to_read(path: str | os.PathLike[str], flags: int) -> int:
+def open_to_read(path: str | os.PathLike[str], flags: int) -> int:
     """Open a regular file; a pipe or device that somebody has put there would block whoever reads it.
 
     Leaves no trace in the time of last access, which is `Shard.touch`'s, where that is allowed (Linux).
@@ -326,7 +332,7 @@ def _index_digest(
     return digest.hexdigest()
 
 
-def _read_header(file: Any, size: int) -> tuple[dict[str, Any], int]:
+def read_header(file: Any, size: int) -> tuple[dict[str, Any], int]:
     """The JSON header of a safetensors file and the position where its data begin. Nothing in it is trusted."""
     n_header = int.from_bytes(file.read(8), "little")
     if not 0 < n_header <= min(_MAX_HEADER_BYTES, size - 8):
@@ -348,17 +354,19 @@ _DTYPES: dict[str, tuple[str, Any]] = {  # safetensors' name and numpy's
 }
 
 
-def _extent(header: dict[str, Any], name: str, data: int, size: int) -> tuple[tuple[int, ...], int, int]:
+def extent(
+    header: dict[str, Any], name: str, dtype: tuple[str, Any], data: int, size: int
+) -> tuple[tuple[int, ...], int, int]:
     """Shape, begin and end (positions in the file) of a tensor, checked against each other and the file."""
     entry: Any = header.get(name)
     try:
         shape = tuple(entry["shape"])
         begin, end = entry["data_offsets"]
         numbers = (*shape, begin, end)
-        sound = entry["dtype"] == _DTYPES[name][0] and all(type(n) is int and n >= 0 for n in numbers)
+        sound = entry["dtype"] == dtype[0] and all(type(n) is int and n >= 0 for n in numbers)
     except (KeyError, TypeError, ValueError) as error:
         raise Damage(f"its header says nothing usable of {name}") from error
-    n_bytes = np.dtype(_DTYPES[name][1]).itemsize
+    n_bytes = np.dtype(dtype[1]).itemsize
     for n in shape if sound else ():
         n_bytes *= n  # Python integers: a huge shape cannot overflow
     if not sound or end - begin != n_bytes or data + end > size:
@@ -367,7 +375,7 @@ def _extent(header: dict[str, Any], name: str, data: int, size: int) -> tuple[tu
 
 
 def _read_tensor(file: Any, header: dict[str, Any], name: str, data: int, size: int) -> NDArray[Any]:
-    shape, begin, end = _extent(header, name, data, size)
+    shape, begin, end = extent(header, name, _DTYPES[name], data, size)
     file.seek(begin)
     content = file.read(end - begin)
     if len(content) != end - begin:

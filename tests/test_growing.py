@@ -171,7 +171,7 @@ def test_pickled_in_the_middle_of_a_stream(copy, tmp_path):
 def test_without_the_moments_the_stream_is_another(monkeypatch):
     clf = stream(make(batch_size=16))
     forgetful = pickle.loads(pickle.dumps(clf))
-    forgetful.net_.optimizer_.state.clear()
+    forgetful.net_.optimizer_.moments.clear()
     assert not same(stream(forgetful), stream(clf))
 
 

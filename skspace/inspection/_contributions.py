@@ -1,6 +1,6 @@
 """Token contributions: the logits of a Space Model, taken apart exactly.
 
-Floor 3; reads a fitted classifier's attributes and does not import its class. Left out so far: words merged from their
+Floor 7; reads a fitted classifier's attributes and does not import its class. Left out so far: words merged from their
 pieces, HTML and pictures.
 """
 
