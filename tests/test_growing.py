@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback
+from sklearn.metrics import log_loss
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
 from skspace.inspection import token_contributions
@@ -520,3 +521,21 @@ def test_what_warm_start_refuses(params, data, message):
         clf.set_params(**params).fit(*data)
     assert np.array_equal(clf.decision_function(X), before)
     assert clf.n_iter_ == 2
+
+
+# ---------------------------------------------------------------- and saving
+
+
+@pytest.mark.parametrize("go_on", ["partial_fit", "warm_start"])
+def test_goes_on_after_save_pretrained(go_on, tmp_path):
+    """With new moments, and the scale of what it is given: close to what goes on without a break, not equal."""
+    whole = stream(make(batch_size=16))
+    whole.save_pretrained(tmp_path / "clf")
+    loaded = SpaceClassifier.from_pretrained(tmp_path / "clf")
+    before = loaded.predict_proba(X)
+    if go_on == "partial_fit":
+        loaded.partial_fit(X, Y)
+    else:
+        loaded.set_params(warm_start=True).fit(X, Y)
+    assert loaded.n_iter_ > whole.n_iter_
+    assert log_loss(Y, loaded.predict_proba(X)) < log_loss(Y, before)
