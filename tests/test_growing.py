@@ -8,8 +8,8 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback
 from sklearn.metrics import log_loss
+from skorch.callbacks import Callback
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
 from skspace.inspection import token_contributions
