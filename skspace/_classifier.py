@@ -400,25 +400,11 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         net = train(
             labelled(training),
             None if held_out is None else labelled(held_out),
-            n_classes=len(classes),
-            n_latent=_n_latent(len(classes)) if self.n_latent == "auto" else int(self.n_latent),
-            n_members=int(self.n_members),
-            pooling=self.pooling,
-            head=self.head,
-            inter_space_weight=float(self.inter_space_weight),
-            inter_space_on=self.inter_space_on,
-            intra_space_weight=float(self.intra_space_weight),
-            positive_weight=torch.from_numpy(by_class).to(dtype) if several and self.class_weight is not None else None,
-            lr=float(self.lr) * (_STREAM_RATE if stream and self.lr_schedule == "one_cycle" else 1.0),
-            lr_schedule=self.lr_schedule,
+            **self._training_settings(len(classes), stream=stream),
             max_epochs=max_epochs,
-            batch_size=int(self.batch_size),
-            weight_decay=float(self.weight_decay),
-            n_iter_no_change=int(self.n_iter_no_change),
-            callbacks=self.callbacks,
+            positive_weight=torch.from_numpy(by_class).to(dtype) if several and self.class_weight is not None else None,
             device=device,
             dtype=dtype,
-            verbose=int(self.verbose),
             seed=int(random_state.randint(np.iinfo(np.int32).max)),
             start=self.net_ if goes_on else None,
             n_epochs_before=self.n_iter_ if goes_on else 0,
@@ -432,6 +418,26 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         self._n_features, self._multilabel = rows.n_features, several
         task.end()
         return self
+
+    def _training_settings(self, n_classes: int, *, stream: bool) -> dict[str, Any]:
+        """What `train` takes of the parameters, as plain numbers."""
+        return {
+            "n_classes": n_classes,
+            "n_latent": _n_latent(n_classes) if self.n_latent == "auto" else int(self.n_latent),
+            "n_members": int(self.n_members),
+            "pooling": self.pooling,
+            "head": self.head,
+            "inter_space_weight": float(self.inter_space_weight),
+            "inter_space_on": self.inter_space_on,
+            "intra_space_weight": float(self.intra_space_weight),
+            "lr": float(self.lr) * (_STREAM_RATE if stream and self.lr_schedule == "one_cycle" else 1.0),
+            "lr_schedule": self.lr_schedule,
+            "batch_size": int(self.batch_size),
+            "weight_decay": float(self.weight_decay),
+            "n_iter_no_change": int(self.n_iter_no_change),
+            "callbacks": self.callbacks,
+            "verbose": int(self.verbose),
+        }
 
     def _check_unchanged(self, encoder: TokenEncoder | None) -> None:
         """What goes on must be of the same build, and see the same vectors."""
