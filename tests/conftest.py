@@ -3,6 +3,7 @@
 import ctypes
 import importlib.util
 import os
+import signal
 import socket
 import struct
 import sys
@@ -17,6 +18,8 @@ import pytest
 # workers of joblib inherit it. A worker of pytest-xdist keeps the folders that its controller made.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else tokenizers complains on stderr when a process forks
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs; some tests press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 _caches = None
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _caches = tempfile.TemporaryDirectory(prefix="skspace-tests-")
