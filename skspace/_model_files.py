@@ -176,14 +176,11 @@ def find_model_files(model: str, revision: str | None = None) -> ModelFiles:
                 "instead; give the folder of the revision that you want."
             )
         return _from_folder(folder.absolute())
-    from huggingface_hub import constants
-
-    # A process stays with what it has found, as long as it is there and the places to look in are the same.
-    places = (model, revision, constants.HF_HUB_CACHE, *sys.path)
-    if places not in _found or not (_found[places].folder / "config.json").exists():
+    if (found := _found_before(model, revision)) is None:
         tried = [f"the folder {folder.absolute()} (does not exist)"]
-        _found[places] = _on_this_machine(model, revision, tried) or _from_hub(model, revision, tried)
-    return _found[places]
+        found = _on_this_machine(model, revision, tried) or _from_hub(model, revision, tried)
+        _found[_places(model, revision)] = found
+    return found
 
 
 def find_remembered(model: str, revision: str | None, known: RememberedModel) -> ModelFiles:
@@ -197,7 +194,7 @@ def find_remembered(model: str, revision: str | None, known: RememberedModel) ->
     hub = _HUB_IDENTITY.fullmatch(known.identity)
     try:
         if hub is not None and hub["model"] == model and not Path(model).expanduser().is_dir():
-            here = _on_this_machine(model, revision, [])
+            here = _found_before(model, revision) or _on_this_machine(model, revision, [])
             found = here if here and known.is_same_as(here) else find_model_files(model, hub["commit"])
         else:
             found = find_model_files(model, revision)
@@ -217,7 +214,19 @@ _POINT_TO_IT = (
 )
 
 
+# A process stays with what it has found, as long as it is there and the places to look in are the same.
 _found: dict[tuple[str | None, ...], ModelFiles] = {}
+
+
+def _places(model: str, revision: str | None) -> tuple[str | None, ...]:
+    from huggingface_hub import constants
+
+    return model, revision, constants.HF_HUB_CACHE, *sys.path
+
+
+def _found_before(model: str, revision: str | None) -> ModelFiles | None:
+    found = _found.get(_places(model, revision))
+    return found if found is not None and (found.folder / "config.json").exists() else None
 
 
 def _on_this_machine(model: str, revision: str | None, tried: list[str]) -> ModelFiles | None:
