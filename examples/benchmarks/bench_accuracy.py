@@ -42,7 +42,7 @@ SETS = (
     "banking77",
     "imdb_5000",
 )
-FINE_TUNING = [{"lr": 1e-4, "epochs": 4}]  # chosen on validation splits, see bench_accuracy.md
+FINE_TUNING = {"lr": 1e-4, "epochs": 4}  # chosen on validation splits, see bench_accuracy.md
 
 # ---------------------------------------------------------------- data
 
@@ -174,9 +174,9 @@ def full_fine_tuning(data, seed):
             torch.from_numpy(y),
             lambda n_features: MeanHead(n_features, n_classes),
             seed=seed,
-            **FINE_TUNING[0],
+            **FINE_TUNING,
         )
-    return predict_logits(model, data["test"][0]), FINE_TUNING[0]
+    return predict_logits(model, data["test"][0]), FINE_TUNING
 
 
 PAPER = {"n_latent": 3, "n_members": 1, "pooling": "mean", "lr": 2e-4, "lr_schedule": "constant", "max_epochs": 5}
