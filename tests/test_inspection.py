@@ -77,7 +77,9 @@ def test_top(tiny_bert):
     column = one.contributions[:, list(clf.classes_).index("delivery")]
     best = one.top("delivery", 2)
     assert [value for _, value in best] == sorted(column, reverse=True)[:2]
-    with pytest.raises(ValueError, match=r"There is no class 'refund'. Expected one of \['billing', 'delivery'"):
+    with pytest.raises(
+        ValueError, match=r"There is no class 'refund'. The 'label' parameter must be one of \['billing', 'delivery'"
+    ):
         one.top("refund")
     assert all(value > 0 for _, value in one.top("delivery", 99))
     with pytest.raises(ValueError, match=r"n must be at least 1. Got 0 instead"):

@@ -47,7 +47,7 @@ DOORS = {
     "huggingface_hub": {"_model_files", "_hub"},
     "skorch": {"_net", "_plain_net"},
     "matplotlib": {"inspection"},
-    "pandas": {"datasets"},
+    "pandas": {"datasets", "inspection"},
     "safetensors": {"_shard"},
     "filelock": {"_locks"},
     "tqdm": {"_progress"},

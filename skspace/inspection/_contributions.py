@@ -1,26 +1,27 @@
-"""Token contributions: the logits of a Space Model, taken apart exactly.
-
-Floor 7; reads a fitted classifier's attributes and does not import its class. Left out so far: words merged from their
-pieces, HTML and pictures.
-"""
+"""Token contributions: the logits of a Space Model, taken apart exactly."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, cast
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
-from skspace._net import each_batch
-from skspace._operators import ConceptOperators, Spaces
-from skspace._texts import check_texts
+from skspace.inspection import _html, _plain_text
+from skspace.inspection._reading import check_texts_for, class_index, read, token_terms, tokenized
+from skspace.inspection._words import Span, check_spans, span_of_each_token, word_spans
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["TokenContributions", "token_contributions"]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class TokenContributions:
     """The logits of one text as a sum over its tokens: ``contributions.sum(0) + bias == logits``, to rounding.
 
@@ -28,32 +29,50 @@ class TokenContributions:
     neighbours; it does not say what the model would answer if the word were not there. With two classes
     `SpaceClassifier.decision_function` is the second logit minus the first.
 
+    A notebook shows it as HTML.
+
     Attributes
     ----------
+    text : str
     tokens : list of str of length n_tokens
         As the tokenizer names them: a word or a piece of one. With the default encoder ``##b`` continues the word
-        before it, [CLS] and [SEP] mark begin and end, [UNK] is a sign that the model does not know.
+        before it, [CLS] and [SEP] mark begin and end, [UNK] is a sign that the model does not know. What `words` or
+        `merge` put together is as it stands in the text.
     spans : list of (int, int)
         Where each token stands in the text, in characters; (0, 0) for special tokens.
     contributions : ndarray of shape (n_tokens, n_classes)
     bias : ndarray of shape (n_classes,)
     logits : ndarray of shape (n_classes,)
     classes : ndarray of shape (n_classes,)
+    multilabel : bool
+        Whether a text may have several labels, so that each class has a probability of its own.
     """
 
+    text: str
     tokens: list[str]
-    spans: list[tuple[int, int]]
+    spans: list[Span]
     contributions: NDArray[np.float64]
     bias: NDArray[np.float64]
     logits: NDArray[np.float64]
     classes: NDArray[Any]
+    multilabel: bool = False
 
-    def __repr__(self) -> str:
-        best = int(self.logits.argmax())
-        return (
-            f"<TokenContributions: {len(self.tokens)} tokens, {len(self.classes)} classes; {self.classes[best]} "
-            f"{self.logits[best]:+.2f}>"
-        )
+    # ---------------------------------------------------------------- what the model says
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Of every class, (n_classes,); as `SpaceClassifier.predict_proba`."""
+        if self.multilabel:
+            return 0.5 * (1 + np.tanh(self.logits / 2))
+        weights = np.exp(self.logits - self.logits.max())
+        return weights / weights.sum()
+
+    @property
+    def predicted(self) -> list[Any]:
+        """The predicted labels, surest first; exactly one unless a text may have several."""
+        order = np.argsort(-self.logits, kind="stable")
+        chosen = order[self.logits[order] > 0] if self.multilabel else order[:1]
+        return self.classes[chosen].tolist()
 
     def top(self, label: Any, n: int = 5) -> list[tuple[str, float]]:
         """The tokens that spoke most for `label`, with their contributions, largest first.
@@ -72,15 +91,153 @@ class TokenContributions:
         """
         if n < 1:
             raise ValueError(f"n must be at least 1. Got {n!r} instead.")
-        columns = np.flatnonzero(self.classes == label)
-        if not len(columns):
-            raise ValueError(f"There is no class {label!r}. Expected one of {self.classes.tolist()}.")
-        values = self.contributions[:, columns[0]]
+        values = self.contributions[:, class_index(self.classes, label)]
         order = np.argsort(-values, kind="stable")[:n]
         return [(self.tokens[i], float(values[i])) for i in order if values[i] > 0]
 
+    # ---------------------------------------------------------------- pieces put together
 
-def token_contributions(clf: Any, X: Any) -> list[TokenContributions]:
+    def words(self) -> TokenContributions:
+        """The same with word pieces put together to words; the sum stays what it is.
+
+        A word keeps its apostrophes, tags and handles their sign; other signs in a row are one unit; characters of
+        Chinese and Japanese stand alone. Special tokens stay as they are.
+        """
+        return self._merged(word_spans(self.text))
+
+    def merge(self, spans: Sequence[Span]) -> TokenContributions:
+        """The same with the tokens in each of these parts of the text put together; the sum stays what it is.
+
+        Parameters
+        ----------
+        spans : sequence of (int, int)
+            Begin and end in characters of `text`: phrases, sentences, words of a tokenizer of yours. They must not
+            overlap. A token across two belongs to the one that it shares more with; tokens in none stay as they are. A
+            span without tokens, as behind the place where the text was truncated, is left out.
+
+        Raises
+        ------
+        ValueError
+            If a span is empty, lies outside the text or overlaps another.
+        """
+        return self._merged(check_spans(spans, len(self.text)))
+
+    def _merged(self, spans: list[Span]) -> TokenContributions:
+        units: dict[Any, tuple[str, Span]] = {}
+        unit_of_token = []
+        owner = span_of_each_token(self.spans, spans)
+        for i, span in enumerate(owner):
+            own = ("token", i) if span < 0 else ("span", int(span))
+            begin, end = self.spans[i] if span < 0 else spans[span]
+            units.setdefault(own, (self.tokens[i] if span < 0 else self.text[begin:end], (begin, end)))
+            unit_of_token.append(own)
+        place = {own: row for row, own in enumerate(units)}
+        contributions = np.zeros((len(units), len(self.classes)))
+        np.add.at(contributions, [place[own] for own in unit_of_token], self.contributions)
+        tokens, positions = [name for name, _ in units.values()], [span for _, span in units.values()]
+        return replace(self, tokens=tokens, spans=positions, contributions=contributions)
+
+    # ---------------------------------------------------------------- forms to show and to keep
+
+    def __repr__(self) -> str:
+        best = int(self.logits.argmax())
+        return (
+            f"<TokenContributions: {len(self.tokens)} tokens, {len(self.classes)} classes; {self.classes[best]} "
+            f"{self.logits[best]:+.2f}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def to_html(self, labels: Sequence[Any] | None = None) -> str:
+        """A piece of HTML with the text, its tokens coloured by what they contributed, and all figures in a table.
+
+        No script, nothing fetched; whatever comes from the text or the labels is escaped.
+
+        Parameters
+        ----------
+        labels : sequence of labels, default=None
+            For which classes; the predicted ones and the two next where left out, the predicted ones open.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class.
+        """
+        return _html.fragment(self, self._columns(labels))
+
+    def save_html(self, path: str | PathLike[str], labels: Sequence[Any] | None = None) -> None:
+        """Write `to_html` as a page of its own, in UTF-8.
+
+        Parameters
+        ----------
+        path : str or path
+            A file there is replaced, in one step.
+        labels : sequence of labels, default=None
+            As for `to_html`.
+
+        Raises
+        ------
+        OSError
+            If there is no such folder, or no right to write there.
+        """
+        _html.save_page(path, self.to_html(labels))
+
+    def to_text(self, label: Any = None, n: int = 10) -> str:
+        """Lines for a terminal: what was predicted, and the tokens that spoke most for a class and against it.
+
+        Parameters
+        ----------
+        label : label, default=None
+            The surest class where left out.
+        n : int, default=10
+            Tokens at most, by the size of their contribution.
+
+        Raises
+        ------
+        ValueError
+            If there is no such class, or n is not positive.
+        """
+        if n < 1:
+            raise ValueError(f"n must be at least 1. Got {n!r} instead.")
+        column = int(self.logits.argmax()) if label is None else class_index(self.classes, label)
+        return _plain_text.lines(self, column, n)
+
+    def to_frame(self) -> DataFrame:
+        """A pandas data frame of the contributions: a row a token, named by token, begin and end; a column a class."""
+        from pandas import DataFrame, MultiIndex
+
+        begins, ends = [begin for begin, _ in self.spans], [end for _, end in self.spans]
+        index = MultiIndex.from_arrays([self.tokens, begins, ends], names=["token", "begin", "end"])
+        return DataFrame(self.contributions, index=index, columns=self.classes.tolist())
+
+    def to_json(self) -> str:
+        """All attributes, and `probabilities` and `predicted`, as a JSON object; arrays as lists, labels as they are.
+
+        Lone surrogates and the like are escaped, so that any reader takes it.
+        """
+        content = {
+            "text": self.text,
+            "tokens": self.tokens,
+            "spans": self.spans,
+            "contributions": self.contributions.tolist(),
+            "bias": self.bias.tolist(),
+            "logits": self.logits.tolist(),
+            "classes": self.classes.tolist(),
+            "multilabel": self.multilabel,
+            "probabilities": self.probabilities.tolist(),
+            "predicted": self.predicted,
+        }
+        return json.dumps(content, allow_nan=False)
+
+    def _columns(self, labels: Sequence[Any] | None) -> list[int]:
+        if labels is not None:
+            return [class_index(self.classes, label, "labels") for label in labels]
+        order = np.argsort(-self.logits, kind="stable").tolist()
+        return order[: max(1, len(self.predicted)) + (2 if len(self.classes) > 2 else 0)]
+
+
+def token_contributions(clf: Any, texts: Any) -> list[TokenContributions]:
     """Take apart the logits of texts, without gradients, sampling or a second pass through the encoder.
 
     With the symbols of `skspace.ConceptOperators`,
@@ -91,7 +248,7 @@ def token_contributions(clf: Any, X: Any) -> list[TokenContributions]:
     ----------
     clf : SpaceClassifier
         Fitted on texts.
-    X : sequence of str of length n_texts
+    texts : sequence of str of length n_texts
 
     Returns
     -------
@@ -101,38 +258,33 @@ def token_contributions(clf: Any, X: Any) -> list[TokenContributions]:
     Raises
     ------
     TypeError
-        If `clf` is no SpaceClassifier, or was fitted on vectors, which have no tokens to name.
+        If `clf` is no SpaceClassifier, or was fitted on vectors, which have no tokens to name; if `texts` are none.
     sklearn.exceptions.NotFittedError
         If `clf` is not fitted.
+
+    Examples
+    --------
+    >>> from skspace import SpaceClassifier
+    >>> from skspace.datasets import load_support_messages
+    >>> from skspace.inspection import token_contributions
+    >>> messages, labels = load_support_messages(return_X_y=True)
+    >>> clf = SpaceClassifier(random_state=0).fit(messages[:300], labels[:300])
+    >>> (reasons,) = token_contributions(clf, ["where is my parcel"])
+    >>> reasons.predicted
+    ['delivery']
+    >>> reasons.words().top("delivery", 1)[0][0]
+    'parcel'
     """
-    if not hasattr(clf, "concept_operators_") and not hasattr(type(clf), "concept_operators_"):
-        raise TypeError(
-            f"clf must be a SpaceClassifier. Got {type(clf).__name__} instead; of a pipeline pass pipe[-1] and the "
-            "texts that reach it, pipe[:-1].transform(X), of a search its best_estimator_."
-        )
-    check_is_fitted(clf)
-    if clf.encoder_ is None:
-        raise TypeError(
-            "clf must be fitted on texts: with encoder='precomputed' there are no tokens to name. Got a classifier "
-            "fitted on vectors instead."
-        )
-    texts = check_texts(X)
-    named = clf.encoder_.tokenize(texts)
-    operators, bias = clf.net_.module_.operators, clf.intercept_.astype(np.float64)
+    texts = check_texts_for(clf, texts)
+    named = tokenized(clf, texts)
+    bias = clf.intercept_.astype(np.float64)
     result = []
-    for indices, spaces in each_batch(operators, clf.encoder_.transform(texts)):
-        contributions = _contributions(operators, spaces)
+    for indices, spaces in read(clf, texts):
         logits = spaces.logits.mean(1).numpy().astype(np.float64)
-        parts = np.split(contributions, np.cumsum(spaces.lengths.numpy())[:-1])
+        parts = np.split(token_terms(clf, spaces), np.cumsum(spaces.lengths.numpy())[:-1])
         for i, part, text_logits in zip(indices, parts, logits, strict=True):
-            tokens, spans = named[i]
-            result.append(TokenContributions(tokens, spans, part, bias, text_logits, clf.classes_))
+            text, tokens, spans = named[i]
+            result.append(
+                TokenContributions(text, tokens, spans, part, bias, text_logits, clf.classes_, clf._multilabel)
+            )
     return result
-
-
-def _contributions(operators: ConceptOperators, spaces: Spaces) -> NDArray[np.float64]:
-    """Terms of the logits, (n_tokens, n_classes)."""
-    coef, _ = operators.as_linear()  # (M, K, K * m)
-    attention = cast(Any, spaces.attention)  # None in training only
-    weighted = (attention * spaces.concepts).flatten(1).double()  # (n_tokens, M * K * m)
-    return (weighted @ coef.permute(0, 2, 1).flatten(0, 1).double()).numpy()
