@@ -1,18 +1,26 @@
 """Why a fitted SpaceClassifier says what it says: numbers, words and pictures."""
 
+from skspace.inspection._concept_tokens_display import ConceptTokensDisplay
 from skspace.inspection._concepts import ConceptTokens, ConceptWord, SpaceGeometry, concept_tokens, space_geometry
 from skspace.inspection._contributions import TokenContributions, token_contributions
+from skspace.inspection._contributions_display import TokenContributionsDisplay
 from skspace.inspection._groups import GroupErrors, Polarization, group_errors, polarization
+from skspace.inspection._history_display import TrainingHistoryDisplay
 from skspace.inspection._neighbors import Neighbors, neighbors
+from skspace.inspection._space_display import ConceptSpaceDisplay
 
 __all__ = [
+    "ConceptSpaceDisplay",
     "ConceptTokens",
+    "ConceptTokensDisplay",
     "ConceptWord",
     "GroupErrors",
     "Neighbors",
     "Polarization",
     "SpaceGeometry",
     "TokenContributions",
+    "TokenContributionsDisplay",
+    "TrainingHistoryDisplay",
     "concept_tokens",
     "group_errors",
     "neighbors",

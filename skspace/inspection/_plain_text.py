@@ -17,7 +17,7 @@ def lines(explanation: Any, column: int, n: int) -> str:
     """The head, then the `n` largest contributions to one class in the order of the text."""
     values = explanation.contributions[:, column]
     largest = np.sort(np.argsort(-np.abs(values), kind="stable")[:n])
-    names = [visible(explanation.tokens[i]) for i in largest]
+    names = [" ".join(visible(explanation.tokens[i]).split()) for i in largest]
     width = max(map(len, names), default=0)
     scale = np.abs(values).max(initial=0.0) or 1.0
     head = (

@@ -1,0 +1,263 @@
+"""What an explanation can be turned into: words, spans, HTML, plain text, a data frame, JSON."""
+
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from skspace.inspection import TokenContributions
+from skspace.inspection._words import span_of_each_token, word_spans
+
+HOSTILE = "a<script>alert('x')</script> \"q\" & &amp; \u202eevil\u202c \x1b[31m \x00 end"
+
+
+def explanation(text, tokens, classes=("no", "yes"), multilabel=False, seed=0):
+    """Made up, but additive."""
+    spans, end = [], 0
+    for token in tokens:
+        begin = text.index(token, end) if token in text[end:] else 0
+        end = begin + len(token) if token in text[end:] else end
+        spans.append((begin, end) if token in text else (0, 0))
+    contributions = np.random.RandomState(seed).randn(len(tokens), len(classes))
+    bias = np.linspace(-0.1, 0.1, len(classes))
+    logits = contributions.sum(0) + bias
+    return TokenContributions(text, tokens, spans, contributions, bias, logits, np.array(classes), multilabel)
+
+
+def adds_up(one):
+    np.testing.assert_allclose(one.contributions.sum(0) + one.bias, one.logits, atol=1e-12)
+    assert len(one.tokens) == len(one.spans) == len(one.contributions)
+
+
+# ---------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Don't pay, John!", ["Don't", "pay", ",", "John", "!"]),
+        ("#late @you_2 a@b", ["#late", "@you_2", "a", "@b"]),
+        ("!!@user", ["!!", "@user"]),
+        ("well-known 3.5", ["well", "-", "known", "3", ".", "5"]),
+        ("日本語 カナ", ["日", "本", "語", "カ", "ナ"]),
+        ("नमस्ते दुनिया", ["नमस्ते", "दुनिया"]),
+        ("❤️👍🏽 ok", ["❤️👍🏽", "ok"]),
+        (" \t\n", []),
+        ("", []),
+    ],
+)
+def test_words(text, words):
+    assert [text[begin:end] for begin, end in word_spans(text)] == words
+
+
+def test_a_token_belongs_to_the_word_it_shares_most_with():
+    words = [(0, 3), (4, 6), (6, 9)]
+    tokens = [(0, 0), (0, 2), (2, 3), (3, 5), (4, 8), (5, 7), (9, 12)]
+    assert span_of_each_token(tokens, words).tolist() == [-1, 0, 0, 1, 1, 1, -1]
+    assert span_of_each_token([], words).tolist() == []
+    assert span_of_each_token([(0, 3)], []).tolist() == [-1]
+
+
+def test_pieces_are_put_together_to_words():
+    one = explanation("unwell today", ["[CLS]", "un", "well", "today", "[SEP]"])
+    words = one.words()
+    assert words.tokens == ["[CLS]", "unwell", "today", "[SEP]"]
+    assert words.spans == [(0, 0), (0, 6), (7, 12), (0, 0)]
+    np.testing.assert_allclose(words.contributions[1], one.contributions[1] + one.contributions[2])
+    adds_up(words)
+    assert words.words().tokens == words.tokens
+    assert one.tokens[1] == "un"  # the first is left as it was
+
+
+def test_pieces_of_one_character():
+    """Byte-level tokenizers cut an emoji into tokens of the same span."""
+    one = TokenContributions(
+        "hi 👍", ["hi", "a", "b"], [(0, 2), (3, 4), (3, 4)], np.eye(3, 2), np.zeros(2), np.ones(2), np.arange(2)
+    )
+    assert one.words().tokens == ["hi", "👍"]
+    assert one.to_html().count("👍</span>") == 1
+
+
+def test_given_spans():
+    one = explanation("my parcel is late", ["my", "parcel", "is", "late"])
+    merged = one.merge([(10, 17), (0, 9)])
+    assert merged.tokens == ["my parcel", "is late"]
+    adds_up(merged)
+    assert one.merge([(3, 9)]).tokens == ["my", "parcel", "is", "late"]
+    assert one.merge([]).tokens == one.tokens
+    cut = explanation("my parcel is late", ["my", "parcel"])
+    assert cut.merge([(0, 9), (10, 17)]).tokens == ["my parcel"]
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        ([(0, 18)], r"spans must lie within the text, 0 <= begin < end <= 17. Got \(0, 18\) instead"),
+        ([(-1, 2)], r"Got \(-1, 2\) instead"),
+        ([(3, 3)], r"Got \(3, 3\) instead"),
+        ([(0, 4), (3, 6)], r"spans must not overlap. Got \(0, 4\) and \(3, 6\); merge them"),
+        (["ab"], r"spans must be pairs \(begin, end\) of characters. Got \['ab'\] instead"),
+        (3, r"spans must be pairs"),
+    ],
+)
+def test_wrong_spans(spans, message):
+    with pytest.raises(ValueError, match=message):
+        explanation("my parcel is late", ["my", "parcel"]).merge(spans)
+
+
+def test_what_is_predicted():
+    one = explanation("a b", ["a", "b"], classes=("x", "y", "z"))
+    assert one.predicted == [one.classes[one.logits.argmax()]]
+    np.testing.assert_allclose(one.probabilities.sum(), 1)
+    several = explanation("a b", ["a", "b"], classes=(0, 1, 2), multilabel=True)
+    assert set(several.predicted) == set(np.flatnonzero(several.logits > 0))
+    np.testing.assert_allclose(several.probabilities, 1 / (1 + np.exp(-several.logits)))
+
+
+# ---------------------------------------------------------------- HTML
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would see, and refuses what should not be there."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "hr", "input"})
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.text, self.attributes = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+
+def parsed(html):
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert not reader.open
+    return reader
+
+
+def test_html_is_escaped():
+    one = explanation(HOSTILE, ["[<b>]", "script", "q", "evil"], classes=('"><img src=x onerror=alert(1)>', "<i>"))
+    reader = parsed(one.to_html(labels=list(one.classes)))
+    assert set(reader.tags) <= {
+        *("style", "div", "p", "strong", "details", "summary", "span", "bdi"),
+        *("table", "thead", "tbody", "tr", "th", "td"),
+    }
+    assert not [name for name, _ in reader.attributes if name.startswith("on") or name in {"src", "href"}]
+    seen = "".join(reader.text)
+    assert "a<script>alert('x')</script> \"q\" & &amp; ⟦U+202E⟧evil⟦U+202C⟧ ⟦U+001B⟧[31m ⟦U+0000⟧ end" in seen
+    assert '"><img src=x onerror=alert(1)>' in seen
+    assert "\u202e" not in seen
+
+
+def test_html_shows_the_whole_text_and_what_was_not_read():
+    one = explanation("a b c", ["[CLS]", "a", "b", "[SEP]"])
+    html = one.to_html()
+    assert 'class="unseen"' in html
+    assert " c</span>" in html
+    assert "[CLS]" in "".join(parsed(html).text)
+    assert 'class="unseen"' not in explanation("a b ", ["a", "b"]).to_html()
+
+
+def test_html_marks_both_sides_without_colour_too():
+    one = explanation("good bad dull", ["good", "bad", "dull"])
+    one.contributions[:] = [[-2, 2], [1, -1], [0.001, -0.001]]
+    html = one.to_html(["yes"])
+    assert '<span class="for" style="background:rgba(0,114,178,0.55)" title="+2.00">good</span>' in html
+    assert '<span class="against" style="background:rgba(213,94,0,0.28)" title="-1.00">bad</span>' in html
+    assert '<span title="-0.00">dull</span>' in html
+    assert "For it: <bdi>good</bdi> (+2.00). Against it: <bdi>bad</bdi> (−1.00), <bdi>dull</bdi>" in html
+
+
+def test_html_has_all_figures_in_a_table():
+    one = explanation("a b", ["a", "b"], classes=("x", "y", "z"))
+    cells = [data for data in parsed(one.to_html(["y"])).text if data.startswith(("+", "−"))]
+    wanted = [*one.contributions[:, 1], one.bias[1], one.logits[1]]
+    assert cells == [f"{value:+.2f}".replace("-", "−") for value in wanted]
+
+
+def test_html_of_nothing():
+    one = TokenContributions("", [], [], np.zeros((0, 2)), np.zeros(2), np.zeros(2), np.array(["a", "b"]))
+    assert "For it: nothing. Against it: nothing." in one.to_html()
+    several = TokenContributions("", [], [], np.zeros((0, 1)), -np.ones(1), -np.ones(1), np.array([0]), True)
+    assert "Predicted: no label" in parsed(several.to_html()).text
+
+
+def test_html_opens_what_was_predicted():
+    one = explanation("a b", ["a", "b"], classes=tuple("uvwxyz"))
+    html = one.to_html()
+    assert html.count("<details open>") == 1
+    assert html.count("<details>") == 3  # the two next, and the table
+    assert one._repr_html_() == html
+    with pytest.raises(ValueError, match=r"There is no class 'k'. The 'labels' parameter must be one of \['u', 'v'"):
+        one.to_html(["k"])
+
+
+def test_page(tmp_path):
+    one = explanation(HOSTILE, ["script", "q"])
+    path = tmp_path / "why.html"
+    one.save_html(path)
+    reader = parsed(path.read_text("utf-8"))
+    assert "script" not in reader.tags
+    assert ("charset", "utf-8") in reader.attributes
+    assert ("content", "light dark") in reader.attributes
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        one.save_html(tmp_path / "nowhere" / "why.html")
+
+
+# ---------------------------------------------------------------- other forms
+
+
+def test_plain_text():
+    one = explanation("good\nbad dull", ["good\nbad", "dull"])
+    one.contributions[:] = [[-2, 2], [0.5, -0.5]]
+    one.logits[:] = [-1.6, 1.6]
+    assert one.to_text().splitlines() == [
+        "yes: probability 0.96, logit +1.60 = +0.10 (intercept) +1.50 (text)",
+        "  good bad +2.00 ++++++++++++++++++++",
+        "  dull     -0.50 -----",
+    ]
+    assert one.to_text("no", n=1).splitlines()[1:] == [
+        "  good bad -2.00 --------------------",
+        "  and 1 more, +0.50 together",
+    ]
+    assert "\x1b" not in explanation(HOSTILE, ["\x1b[31m"]).to_text()
+    with pytest.raises(ValueError, match=r"n must be at least 1. Got 0 instead"):
+        one.to_text(n=0)
+    with pytest.raises(ValueError, match="There is no class 'maybe'"):
+        one.to_text("maybe")
+
+
+def test_frame():
+    pytest.importorskip("pandas")
+    one = explanation("a token b", ["a", "token", "b"], classes=("token", "end"))
+    frame = one.to_frame()
+    assert frame.index.names == ["token", "begin", "end"]
+    assert frame.index[1] == ("token", 2, 7)
+    np.testing.assert_array_equal(frame[["token", "end"]], one.contributions)
+
+
+def test_json():
+    one = explanation(HOSTILE, ["script"], classes=(3, 7))
+    content = json.loads(one.to_json())
+    assert content["text"] == HOSTILE
+    assert content["classes"] == [3, 7]
+    assert content["predicted"] == one.predicted
+    np.testing.assert_array_equal(content["contributions"], one.contributions)
+    assert content.keys() == {
+        *("text", "tokens", "spans", "contributions", "bias", "logits", "classes", "multilabel"),
+        *("probabilities", "predicted"),
+    }
