@@ -30,9 +30,10 @@ def test_there_are_docstring_examples():
     assert {"skspace._classifier", "skspace._encoder", "skspace._ragged"} <= set(with_examples)
 
 
-def test_readme_code(minilm):
-    result = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
-    assert result.attempted >= 8
+@pytest.mark.parametrize(("page", "least"), [("README.md", 8), ("docs/explaining.md", 15)])
+def test_code_of_pages(page, least, minilm):
+    result = doctest.testfile(str(ROOT / page), module_relative=False)
+    assert result.attempted >= least
     assert result.failed == 0
 
 
