@@ -19,15 +19,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skspace._batches import LabelledTexts
 from skspace._encoder import TokenEncoder
 from skspace._fit_callbacks import CallbackSupportMixin, FitTask, with_callbacks
-from skspace._labels import check_labels
+from skspace._lesson import read_lesson
 from skspace._net import each_batch, folded_copy, history_rows, most_epochs, train
 from skspace._operators import ConceptOperators, Spaces
 from skspace._persistence import Persistence
 from skspace._ragged import RaggedArray
-from skspace._targets import class_weights, classes_and_targets, drop_absent, group_texts, split_groups, text_weights
 from skspace._texts import check_texts
 from skspace._transformer import pick_device
 
@@ -359,50 +357,44 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         encoder = self._new_encoder()
         if goes_on:
             self._check_unchanged(encoder)
-        X = self._check_input(X, reset=not goes_on)
-        y = check_labels(y, n_rows=len(X), estimator=type(self).__name__)
-        X, y, sample_weight = drop_absent(X, y, sample_weight)
-        known = (self.classes_, self._multilabel) if goes_on else None
-        classes, targets = classes_and_targets(y, known, given=classes, stream=stream)
-        by_class = class_weights(self.class_weight, classes, targets, sample_weight, stream=stream)
+        lesson = read_lesson(
+            self._check_input(X, reset=not goes_on),
+            y,
+            sample_weight,
+            class_weight=self.class_weight,
+            known=(self.classes_, self._multilabel) if goes_on else None,
+            given=classes,
+            stream=stream,
+            estimator=type(self).__name__,
+        )
         random_state = check_random_state(self.random_state)
-        training, held_out = np.arange(len(y)), None
+        training, held_out = np.arange(len(lesson.y)), None
         if self.early_stopping:
-            training, held_out = split_groups(group_texts(X), targets, self.validation_fraction, random_state)
-
-        rows: RaggedArray = X if encoder is None else encoder.transform(X)
-        if encoder is not None:
-            encoder._remember_model()
-        dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
+            training, held_out = lesson.split(self.validation_fraction, random_state)
+        rows = _embed(encoder, lesson.X)
         if goes_on:
             self._check_width(rows)
-            dtype = self._operators.weight.dtype
-        several = targets.ndim == 2
-
-        def labelled(chosen: NDArray[np.integer]) -> LabelledTexts:
-            weights = text_weights(targets[chosen], sample_weight[chosen], by_class)
-            return LabelledTexts(rows[chosen], torch.from_numpy(targets[chosen]), torch.from_numpy(weights).to(dtype))
-
+        dtype = self._operators.weight.dtype if goes_on else _training_dtype(rows)
+        weighted = lesson.multilabel and self.class_weight is not None
         learned = {
-            "classes_": classes,
+            "classes_": lesson.classes,
             "encoder_": encoder,
             "_n_features": rows.n_features,
-            "_multilabel": several,
+            "_multilabel": lesson.multilabel,
         }
-        max_epochs = None if self.max_epochs == "auto" else int(self.max_epochs)
+        settings = self._training_settings(len(lesson.classes), stream=stream)
         task = FitTask(
             self,
-            X,
-            y,
-            most_epochs(len(training), max_epochs, int(self.batch_size), stream=stream),
-            lambda net: learned | {"net_": folded_copy(net, center=not several)},
+            lesson.X,
+            lesson.y,
+            most_epochs(len(training), settings["max_epochs"], settings["batch_size"], stream=stream),
+            lambda net: learned | {"net_": folded_copy(net, center=not lesson.multilabel)},
         )
         net = train(
-            labelled(training),
-            None if held_out is None else labelled(held_out),
-            **self._training_settings(len(classes), stream=stream),
-            max_epochs=max_epochs,
-            positive_weight=torch.from_numpy(by_class).to(dtype) if several and self.class_weight is not None else None,
+            lesson.labelled(rows, training, dtype),
+            None if held_out is None else lesson.labelled(rows, held_out, dtype),
+            **settings,
+            positive_weight=torch.from_numpy(lesson.by_class).to(dtype) if weighted else None,
             device=device,
             dtype=dtype,
             seed=int(random_state.randint(np.iinfo(np.int32).max)),
@@ -411,11 +403,9 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
             stream=stream,
             watcher=task if task.watched else None,
         )
-        history: list[dict[str, Any]] = self.history_ if goes_on else []
-        history = history + [row | {"epoch": len(history) + row["epoch"]} for row in history_rows(net)]
-        self.classes_, self.encoder_, self.net_ = classes, encoder, net
-        self.history_, self.n_iter_ = history, len(history)
-        self._n_features, self._multilabel = rows.n_features, several
+        before: list[dict[str, Any]] = self.history_ if goes_on else []
+        history = before + [row | {"epoch": len(before) + row["epoch"]} for row in history_rows(net)]
+        self.__dict__.update(learned | {"net_": net, "history_": history, "n_iter_": len(history)})
         task.end()
         return self
 
@@ -432,6 +422,7 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
             "intra_space_weight": float(self.intra_space_weight),
             "lr": float(self.lr) * (_STREAM_RATE if stream and self.lr_schedule == "one_cycle" else 1.0),
             "lr_schedule": self.lr_schedule,
+            "max_epochs": None if self.max_epochs == "auto" else int(self.max_epochs),
             "batch_size": int(self.batch_size),
             "weight_decay": float(self.weight_decay),
             "n_iter_no_change": int(self.n_iter_no_change),
@@ -593,6 +584,19 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
 
 def _n_latent(n_classes: int) -> int:
     return int(np.clip(96 // n_classes, 2, 8))
+
+
+def _embed(encoder: TokenEncoder | None, X: Any) -> RaggedArray:
+    """Vectors of the texts to learn from; X itself where it holds vectors. The encoder remembers which model it was."""
+    if encoder is None:
+        return X
+    rows = encoder.transform(X)
+    encoder._remember_model()
+    return rows
+
+
+def _training_dtype(rows: RaggedArray) -> torch.dtype:
+    return torch.float64 if rows.dtype == np.float64 else torch.float32
 
 
 def _vectors_of(encoder: TokenEncoder | None) -> dict[str, Any] | str:
