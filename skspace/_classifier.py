@@ -117,7 +117,7 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
     attention_queries_ : ndarray of shape (n_members, n_classes, n_features, n_latent)
         The attention vectors a; only with ``pooling="attention"``.
     coef_ : ndarray of shape (n_members, n_classes, n_classes * n_latent)
-        A, the average over members contained: logits are the plain sum of coef_ times centroids, plus intercept_.
+        A, the average over members contained: logits are the plain sum of `coef_` times centroids, plus `intercept_`.
     intercept_ : ndarray of shape (n_classes,)
     history_ : list of dict
         An epoch each: losses and their terms.
