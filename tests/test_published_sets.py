@@ -57,7 +57,7 @@ REVIEWS = [
     ("aclImdb/train/unsup/1_0.txt", "not labelled"),
     ("aclImdb/train/pos/10_9.txt", 'Grand, "really"<br /><br />Déjà vu '),
     ("aclImdb/train/pos/9_10.txt", "None"),
-    ("aclImdb/train/neg/0_1.txt", "Dull,\nand long."),
+    ("aclImdb/train/neg/0_1.txt", "Dull,\r\nand long."),
     ("aclImdb/test/neg/3_4.txt", "So so."),
     ("aclImdb/test/pos/2_7.txt", "Fine."),
 ]
@@ -86,7 +86,7 @@ def sentences(n=10):
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["sentences", "attribution", "attrib_words"])
-    writer.writerows((f" sentence {i}\nin two lines ", i % 2, f"cause {i % 3}") for i in range(n))
+    writer.writerows((f" sentence {i}\r\nin two lines ", i % 2, f"cause {i % 3}") for i in range(n))
     return file.getvalue().encode("utf-8")
 
 
@@ -202,7 +202,7 @@ def test_imdb(serve, tmp_path):
     assert rows == {
         "train/pos/10_9": ('Grand, "really"<br /><br />Déjà vu ', "pos", 9),
         "train/pos/9_10": ("None", "pos", 10),
-        "train/neg/0_1": ("Dull,\nand long.", "neg", 1),
+        "train/neg/0_1": ("Dull,\r\nand long.", "neg", 1),
     }
     assert train.rating.dtype == np.int64
     assert train.target_names == ["neg", "pos"]
@@ -254,7 +254,7 @@ def test_social_media_attributions(serve, tmp_path):
     # train_test_split(random_state=42) of 10 rows, and of the 2 that are left.
     assert parts["train"].ids.tolist() == ["5", "0", "7", "2", "9", "4", "3", "6"]
     assert parts["test"].ids.tolist() + parts["val"].ids.tolist() == ["8", "1"]
-    assert parts["train"].data[0] == " sentence 5\nin two lines "
+    assert parts["train"].data[0] == " sentence 5\r\nin two lines "
     assert parts["train"].target.tolist() == ["1", "0", "1", "0", "1", "0", "1", "0"]
     assert parts["train"].attrib_words[0] == "cause 2"
     assert parts["train"].target_names == ["0", "1"]
@@ -841,7 +841,7 @@ def converted(data_folder, serve, tmp_path, name, files, splits):
         assert one == other
 
 
-def test_real_posts_converted(data_folder, serve, tmp_path):
+def test_real_posts_converted(real, data_folder, serve, tmp_path):
     posts, divisions = {}, {"train": []}
     for split in ("val", "test"):
         bunch = real("hatexplain", split)
@@ -853,7 +853,7 @@ def test_real_posts_converted(data_folder, serve, tmp_path):
     converted(data_folder, serve, tmp_path, "hatexplain", files, ("val", "test"))
 
 
-def test_real_sentences_converted(data_folder, serve, tmp_path, monkeypatch):
+def test_real_sentences_converted(real, serve, tmp_path, monkeypatch):
     columns = ("ids", "data", "target", "attrib_words")
     rows = [row for split in SPLITS["sma"] for row in zip(*(real("sma", split)[name] for name in columns), strict=True)]
     file = io.StringIO()
@@ -872,7 +872,7 @@ def test_real_sentences_converted(data_folder, serve, tmp_path, monkeypatch):
     assert tree(tmp_path) == tidy_files("sma")
 
 
-def test_real_reviews_converted(data_folder, serve, tmp_path):
+def test_real_reviews_converted(real, data_folder, serve, tmp_path):
     bunch = real("imdb", "test")
     reviews = sorted(zip(bunch.ids, bunch.data, strict=True))
     content = tar(*((f"aclImdb/{review_id}.txt", text) for review_id, text in reviews))
