@@ -48,7 +48,12 @@ def fold(text):
 
 
 def test_public_names():
-    assert skspace.datasets.__all__ == ["load_support_messages"]
+    assert skspace.datasets.__all__ == [
+        "fetch_hatexplain",
+        "fetch_imdb",
+        "fetch_social_media_attributions",
+        "load_support_messages",
+    ]
 
 
 def test_bunch(messages):
@@ -188,7 +193,7 @@ def test_as_frame_with_return_x_y(messages):
 
 def test_missing_pandas(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"pip install skspace\[datasets\]"):
+    with pytest.raises(ImportError, match=r"pip install 'skspace\[datasets\]'"):
         load_support_messages(as_frame=True)
     assert load_support_messages().frame is None
 
@@ -230,7 +235,7 @@ def run_python(code):
 def test_import_is_light():
     done = run_python(
         "import sys, skspace.datasets;"
-        "heavy = {'torch', 'transformers', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules);"
+        "heavy = {'torch', 'transformers', 'pandas', 'matplotlib', 'sklearn', 'pooch', 'requests'} & set(sys.modules);"
         "sys.exit(str(heavy) if heavy else 0)"
     )
     assert done.returncode == 0, done.stderr

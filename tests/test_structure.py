@@ -49,6 +49,8 @@ DOORS = {
     "skorch": {"_net", "_plain_net"},
     "matplotlib": {"inspection"},
     "pandas": {"datasets", "inspection"},
+    "pooch": {"datasets"},
+    "requests": {"datasets"},
     "safetensors": {"_shard"},
     "filelock": {"_locks"},
     "tqdm": {"_progress"},

@@ -35,7 +35,7 @@ def scores_table(rows, sets, methods, score):
         "accuracy_new": "Accuracy, %, without the test texts that stand in the training split",
         "calibration_error": "Expected calibration error, %, 15 bins",
     }
-    print(f"### {titles[score]}\n")
+    print(f"## {titles[score]}\n")
     line("set", *methods)
     line(*["---"] * (len(methods) + 1))
     means = {method: [] for method in methods}
@@ -67,7 +67,7 @@ def complete(means):
 def differences_table(rows, sets, methods, out, score):
     """Ours minus each other: the mean, and the 95% interval of a bootstrap over test texts and seeds."""
     others = [method for method in methods if method != OURS]
-    print(f"### {score} of `{OURS}` minus that of …, points, with 95% intervals\n")
+    print(f"## {score} of `{OURS}` minus that of …, points, with 95% intervals\n")
     line("set", *others)
     line(*["---"] * (len(others) + 1))
     draws = {method: [] for method in others}
@@ -144,7 +144,7 @@ def predictions(rows, name, method, out):
 def costs_table(rows, sets, methods):
     """Sums over the sets that every method has, so that columns can be compared."""
     shared = [name for name in sets if all(values(rows, name, method, "accuracy") for method in methods)]
-    print(f"### Seconds to learn (median of seeds, summed over {', '.join(shared)}) and memory (largest of a run)\n")
+    print(f"## Seconds to learn (median of seeds, summed over {', '.join(shared)}) and memory (largest of a run)\n")
     line("method", "wall", "processor", "encoding, wall", "peak resident MB", "seeds")
     line(*["---"] * 6)
     for method in methods:

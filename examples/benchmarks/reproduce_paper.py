@@ -480,7 +480,7 @@ def print_tables(paths):
             for test in ROWS[row][1]:
                 figures = next(iter(next(iter(found.values())).values()))["tests"][test]
                 print(
-                    f"### {row}: tested on {test}, {figures['n']:,} texts, {figures['n_new']:,} of them not repeated\n"
+                    f"## {row}: tested on {test}, {figures['n']:,} texts, {figures['n_new']:,} of them not repeated\n"
                 )
                 print_scores(row, test, found, headers[0]["settings"]["encoder"])
             if row == "imdb-15":

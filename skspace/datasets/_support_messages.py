@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+
+from skspace.datasets._bunch import check_bool, make_bunch, package_file
 
 if TYPE_CHECKING:
     from sklearn.utils import Bunch
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["load_support_messages"]
 
 _DATA_FILE = "support_messages.csv"
-_DESCR_FILE = "support_messages.rst"
 _COLUMNS = ("id", "text", "label")
 
 
@@ -89,64 +89,24 @@ def load_support_messages(*, return_X_y: bool = False, as_frame: bool = False) -
     >>> y[0]
     'fault'
     """
-    _check_bool("return_X_y", return_X_y)
-    _check_bool("as_frame", as_frame)
+    check_bool("return_X_y", return_X_y)
+    check_bool("as_frame", as_frame)
 
     columns = _read_columns()
-    ids, data, target = (columns[name] for name in _COLUMNS)
-    target_names = sorted(set(target))
-
-    frame = None
-    if as_frame:
-        frame = _make_frame(columns)
-        data, target = frame["text"], frame["label"]
-
-    if return_X_y:
-        return data, target
-
-    # Here and not at the top: scikit-learn imports pandas wherever it is installed,
-    # and importing this module should cost neither.
-    from sklearn.utils import Bunch
-
-    return Bunch(
-        data=data,
-        target=target,
-        target_names=target_names,
-        ids=ids,
-        frame=frame,
-        DESCR=_package_file("descr", _DESCR_FILE).read_text(encoding="utf-8"),
+    return make_bunch(
+        columns,
+        caller="load_support_messages",
+        descr="support_messages.rst",
+        target_names=sorted(set(columns["label"])),
+        return_X_y=return_X_y,
+        as_frame=as_frame,
         filename=_DATA_FILE,
     )
 
 
-def _check_bool(name: str, value: object) -> None:
-    # Other loaders know values such as as_frame="auto"; taken for truth they
-    # would quietly mean something else here.
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r}.")
-
-
-def _package_file(folder: str, name: str) -> Any:
-    # Resources, not paths from __file__: they also work from a zipped install.
-    return resources.files(__package__) / folder / name
-
-
 def _read_columns() -> dict[str, np.ndarray]:
     # newline="" is what the csv module needs to tell row ends from line ends in a field.
-    with _package_file("data", _DATA_FILE).open("r", encoding="utf-8", newline="") as file:
+    with package_file("data", _DATA_FILE).open("r", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     # dtype=object: fixed-width numpy strings would pad every message to the longest one.
     return {name: np.array([row[name] for row in rows], dtype=object) for name in _COLUMNS}
-
-
-def _make_frame(columns: dict[str, np.ndarray]) -> Any:
-    try:
-        # Here and not at the top: the package works without pandas.
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError(
-            "load_support_messages(as_frame=True) needs pandas, which is not installed. "
-            "Install it with: pip install skspace[datasets]"
-        ) from error
-    # dtype=object: pandas 3 would pick its own string type and pandas 2 would not.
-    return pd.DataFrame(columns, dtype=object)
