@@ -18,7 +18,7 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # the pages are read without network too
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "_templates", "sg_execution_times.rst"]
