@@ -27,6 +27,11 @@ def drop_absent(X: Any, y: NDArray[Any], sample_weight: Any) -> tuple[Any, NDArr
         return X, y, np.ones(len(y))
     sample_weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
     rows = np.flatnonzero(sample_weight > 0)
+    if not len(rows):  # scikit-learn says so itself from version 1.9 on
+        raise ValueError(
+            f"sample_weight must contain at least one non-zero number. Got 0 for all of {len(y)} texts instead; leave "
+            "it out, or give texts that count a weight above 0."
+        )
     X = X[rows] if isinstance(X, RaggedArray) else [X[i] for i in rows]
     return X, y[rows], sample_weight[rows]
 
