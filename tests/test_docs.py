@@ -46,10 +46,28 @@ def test_ci_runs_the_second_command_of_the_readme():
     ).replace('"$venv/bin/pytest"', "$VENV/bin/pytest")
 
 
-def test_every_public_name_has_a_docstring_that_tells_its_parameters():
-    for name in set(skspace.__all__) - {"__version__"}:
-        documentation = getattr(skspace, name).__doc__
-        assert "Parameters\n" in documentation, name
+PUBLIC = [
+    (module, name)
+    for module in ("skspace", "skspace.inspection", "skspace.datasets", "skspace.cache")
+    for name in importlib.import_module(module).__all__
+    if name != "__version__"
+]
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC)
+def test_every_public_name_has_a_docstring_that_tells_its_parameters(module, name):
+    documentation = getattr(importlib.import_module(module), name).__doc__
+    assert "Parameters\n" in documentation or "Attributes\n" in documentation
+
+
+def test_the_reference_lists_every_public_name():
+    module, listed = "", set()
+    for line in (ROOT / "docs" / "api.md").read_text("utf-8").splitlines():
+        if line.startswith(".. currentmodule:: "):
+            module = line.split()[-1]
+        elif re.fullmatch(r"   \w+", line):
+            listed.add((module, line.strip()))
+    assert listed == set(PUBLIC)
 
 
 def test_no_file_of_the_repository_names_a_path_of_a_machine():
