@@ -2,9 +2,9 @@
 
 A plain training loop in torch with switches for what the package does not have: other kinds of attention, several
 layers, standardised tokens, dropout of tokens or features, label smoothing, averaged weights, a linear path beside
-tanh. The line "base" is the package's default. With --per-class only so many texts of each class are learned from, and
-logistic regression on mean vectors stands beside. Every finished (idea, set, texts a class, seed) is a line of --out
-and is not run again; --table prints what is there.
+tanh, operators that start in closed form. The line "base" is the package's default. With --per-class only so many texts
+of each class are learned from, and logistic regression on mean vectors stands beside. Every finished (idea, set, texts
+a class, seed) is a line of --out and is not run again; --table prints what is there.
 
     SKSPACE_DATA=path/to/data python examples/benchmarks/try_ideas.py --out ideas.jsonl [--sets trec sma …]
         [--ideas base "mean pooling" …] [--per-class 8 16 64] [--seeds 3]
@@ -22,7 +22,7 @@ import common
 import numpy as np
 import torch
 from choose_defaults import train_and_validation
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
@@ -58,6 +58,7 @@ class Idea:
     token_dropout: float = 0.0
     feature_dropout: float = 0.0
     average: float = 0.0  # rate of an exponential mean of the weights
+    start: str = "random"  # "means", "ridge": operators lean to a direction that tells the class from the rest
 
 
 IDEAS = {
@@ -84,6 +85,10 @@ IDEAS = {
     "50 steps": Idea(min_steps=50),
     "200 steps": Idea(min_steps=200),
     "8 members": Idea(n_members=8),
+    "start: class means": Idea(start="means"),
+    "start: ridge": Idea(start="ridge"),
+    "start: ridge, decay 2": Idea(start="ridge", weight_decay=2.0),
+    "start: ridge, 50 steps": Idea(start="ridge", min_steps=50),
     "layer 5 of 6": Idea(layers=(0.83,)),
     "last layer": Idea(layers=(1.0,)),
     "members on layers 4, 6": Idea(layers=(0.67, 1.0), mix="members"),
@@ -111,6 +116,12 @@ class Model(nn.Module):
         self.intercept = nn.Parameter(prior.repeat(M, 1))
         self.shares = nn.Parameter(torch.zeros(len(idea.layers)))
         self.linear = nn.Parameter(torch.zeros(n_features, K))
+
+    @torch.no_grad()
+    def lean_to(self, directions):
+        """Turn every axis of a class's operator half way to the class's direction (K, d); lengths stay 1 or so."""
+        unit = nn.functional.normalize(directions, dim=1)[None, :, :, None]  # (1, K, d, 1)
+        self.operators.mul_(math.sqrt(0.5)).add_(math.sqrt(0.5) * unit)
 
     def forward(self, layers, lengths):
         """Logits (n_texts, M, K) of the token vectors of every layer, (n_tokens, d) each."""
@@ -182,10 +193,23 @@ def drop_out(layers, lengths, idea, generator):
     return layers, lengths
 
 
+def class_directions(inputs, y, n_classes, kind):
+    """From mean vectors in closed form, (K, d): a class's mean minus that of all, or ridge regression on the class."""
+    layers, lengths = inputs.batch(torch.arange(len(y)))
+    pooled = segment_sum(layers[0], lengths) / lengths[:, None]  # (n_texts, d)
+    pooled = pooled - pooled.mean(0)
+    belongs = nn.functional.one_hot(y, n_classes).float()
+    if kind == "means":
+        return belongs.T @ pooled / belongs.sum(0)[:, None]
+    return torch.from_numpy(Ridge(alpha=len(y) * 0.01).fit(pooled.numpy(), belongs.numpy()).coef_).float()
+
+
 def learn(idea, inputs, y, n_classes, seed):
     generator = torch.Generator().manual_seed(seed)
     prior = torch.bincount(y, minlength=n_classes).float().div(len(y)).log()
     model = Model(idea, inputs.rows[0].n_features, n_classes, prior, generator)
+    if idea.start != "random":
+        model.lean_to(class_directions(inputs, y, n_classes, idea.start))
     n_batches = -(-len(y) // idea.batch_size)
     epochs = max(idea.epochs, math.ceil(idea.min_steps / n_batches))
     optimizer = torch.optim.AdamW(model.parameter_groups(), lr=idea.lr)
