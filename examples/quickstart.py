@@ -1,7 +1,14 @@
-"""Fit a classifier on a few hundred support messages, and see which tokens decided.
-
-Needs no network and no data but what the package brings: python examples/quickstart.py
 """
+Quickstart
+==========
+
+Fit a classifier on a few hundred support messages, and see which tokens decided.
+
+Needs no network and no data but what the package brings: ``python examples/quickstart.py``
+"""
+
+# %%
+# Every message goes through a frozen transformer once; what is learned on top takes seconds.
 
 import time
 
@@ -17,6 +24,9 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.25, strati
 
 clf = SpaceClassifier(random_state=0).fit(X_train, y_train)
 print(f"{len(X_train)} messages learned, {len(X_test)} held out: accuracy {clf.score(X_test, y_test):.2f}\n")
+
+# %%
+# A prediction is a sum over the tokens of the text. Here are the largest terms of three new messages.
 
 messages = [
     "I was charged twice for the same kettle",

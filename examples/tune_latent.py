@@ -1,4 +1,8 @@
-"""Tune the number of latent axes on a real data set, and count how many texts the encoder saw.
+"""
+Tune on a real data set, from the command line
+==============================================
+
+Tune the number of latent axes, and count how many texts the encoder saw.
 
 Reads $SKSPACE_DATA/DATASET/train.csv.gz and test.csv.gz (UTF-8, columns id,text,label).
 
