@@ -17,6 +17,7 @@ from skspace.inspection import (
     concept_tokens,
     token_contributions,
 )
+from skspace.inspection._plotting import shown
 
 pyplot = pytest.importorskip("matplotlib.pyplot")
 
@@ -85,6 +86,16 @@ def test_signs_that_mean_something_to_matplotlib(clf):
     drawn(TokenContributionsDisplay.from_estimator(clf, "costs $5 or $6_7^ \\frac <b> \x1b"))
     empty = TokenContributionsDisplay([], np.zeros((0, 2)), ["$a$", "b_$"])
     drawn(empty.plot())
+    with pytest.raises(ValueError, match=r"width must be an int of at least 1. Got 0 instead"):
+        empty.plot(width=0)
+
+
+def test_long_and_wide_words_are_cut():
+    assert shown("abc", 3) == "abc"
+    assert shown("abcd", 3) == "ab…"
+    assert shown("가나다", 6) == "가나다"
+    assert shown("가나다라", 6) == "가나…"
+    assert shown("e\u0301a", 2) == "e\u0301a"
 
 
 # ---------------------------------------------------------------- a space
@@ -141,6 +152,15 @@ def test_many_classes(tiny_bert):
     assert concept_tokens(clf, texts, min_count=1).summary("class 07")
 
 
+def test_labels_that_mean_something_to_matplotlib(tiny_bert):
+    labels = ["_hidden", "$x$\n^"] * 6
+    clf = fit(tiny_bert, labels=labels)
+    display = drawn(ConceptSpaceDisplay.from_estimator(clf, TEXTS, labels, label="_hidden"))
+    names = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert names == ["$x$ ^ (6)", "_hidden (6)"]
+    drawn(ConceptTokensDisplay.from_estimator(clf, TEXTS, label="_hidden", min_count=1))
+
+
 def test_two_classes(tiny_bert):
     clf = fit(tiny_bert, labels=[0, 1] * 6)
     assert len(TokenContributionsDisplay.from_estimator(clf, "text").labels) == 1
@@ -163,6 +183,8 @@ def test_several_labels(tiny_bert):
             r"There is no class 'x'. The 'label' parameter must be one of \['billing', 'delivery', 'other'",
         ),
         ({"member": 2}, "The 'member' parameter must be an int from 0 to 1. Got 2 instead"),
+        ({"member": 1.0}, "The 'member' parameter must be an int from 0 to 1. Got 1.0 instead"),
+        ({"max_points": 0}, "max_points must be an int of at least 1. Got 0 instead"),
         ({"on": "words"}, "The 'on' parameter must be 'texts' or 'tokens'. Got 'words' instead"),
         ({"n_components": 4}, "The 'n_components' parameter must be 2 or 3. Got 4 instead"),
         ({"y": ["other"]}, "y must have a label for each of the 12 texts. Got 1 instead"),
