@@ -117,6 +117,10 @@ def test_frame(clf):
     assert own.word.tolist() == [word.word for word in expected]
     assert own["rank"].tolist() == list(range(len(expected)))
     assert {"weight", "count", "value", "example"} < set(frame.columns)
+    summary = frame[(frame["class"] == "billing") & (frame.axis == -1) & (frame.member == -1) & (frame.end == "+")]
+    assert summary.word.tolist() == [
+        word.word for word in concept_tokens(clf, TEXTS, top=2, min_count=1).summary("billing")
+    ]
 
 
 def test_batches_do_not_matter(clf, monkeypatch):
@@ -237,11 +241,13 @@ def test_polarization(clf):
 def test_group_errors(clf):
     y = ["billing", "billing", "delivery", "other", "other", "other", "delivery", "other"]
     parcel = np.array(["parcel" in text for text in TEXTS])
-    rows = group_errors(clf, TEXTS, y, {"parcel": parcel, "none": [False] * 8}, positive=["delivery"])
+    groups = {"parcel": parcel, "none": [False] * 8, "found": [i == 2 for i in range(8)]}
+    rows = group_errors(clf, TEXTS, y, groups, positive=["delivery"])
     predicted = clf.predict(TEXTS)
     assert predicted.tolist() == LABELS  # what follows rests on it
-    assert [row.group for row in rows] == ["(all)", "parcel", "none"]
-    every, own, none = rows
+    assert [row.group for row in rows] == ["(all)", "parcel", "none", "found"]
+    every, own, none, found = rows
+    assert (found.n_positive, found.false_negative_rate, found.false_negative_interval[0]) == (1, 0, 0)
     assert (every.n_texts, every.n_negative, every.n_positive) == (8, 6, 2)
     assert every.false_positive_rate == pytest.approx(2 / 6)
     assert every.false_negative_rate == pytest.approx(1 / 2)

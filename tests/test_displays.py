@@ -82,6 +82,13 @@ def test_words_stand_in_lines_of_that_width():
     assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["x"] * 3
 
 
+def test_rows_of_classes_stand_below_their_word():
+    display = drawn(TokenContributionsDisplay(["aaaa", "bbb"], np.ones((2, 2)), ["x", "y"]).plot(width=5))
+    boxes = [path.get_extents() for path in display.ax_.collections[0].get_paths()]  # from top to bottom
+    words = [text.get_position()[1] for text in display.ax_.texts]
+    assert words[0] < boxes[0].y0 < boxes[0].y1 == boxes[1].y0 < boxes[1].y1 < words[1] < boxes[2].y0
+
+
 def test_signs_that_mean_something_to_matplotlib(clf):
     drawn(TokenContributionsDisplay.from_estimator(clf, "costs $5 or $6_7^ \\frac <b> \x1b"))
     empty = TokenContributionsDisplay([], np.zeros((0, 2)), ["$a$", "b_$"])
@@ -91,6 +98,7 @@ def test_signs_that_mean_something_to_matplotlib(clf):
 
 
 def test_long_and_wide_words_are_cut():
+    assert shown("a\n \x1b") == "a ⟦U+001B⟧"
     assert shown("abc", 3) == "abc"
     assert shown("abcd", 3) == "ab…"
     assert shown("가나다", 6) == "가나다"
@@ -108,7 +116,8 @@ def test_space_of_texts_is_projected(clf):
     np.testing.assert_allclose(display.points, PCA(2, svd_solver="full").fit_transform(centroids), atol=1e-5)
     assert display.labels == LABELS
     assert display.projected
-    assert display.axis_names[0].startswith("principal component 1 (")
+    shares = PCA().fit(centroids).explained_variance_ratio_
+    assert display.axis_names == [f"principal component {j + 1} ({100 * shares[j]:.0f}%)" for j in range(2)]
     names = [text.get_text() for text in display.ax_.get_legend().get_texts()]
     assert names == ["delivery (4)", "other (4)", "billing (4)"]  # the own class on top
     assert len({scatter.get_paths()[0].vertices.tobytes() for scatter in display.scatters_}) == 3
@@ -135,6 +144,20 @@ def test_space_of_one_axis(tiny_bert):
 def test_a_single_text(clf):
     display = drawn(ConceptSpaceDisplay.from_estimator(clf, TEXTS[:1], label="other"))
     assert display.points.shape == (1, 2)
+    assert display.axis_names == ["axis 0", "axis 1"]
+
+
+def test_the_first_member_where_none_is_named(clf):
+    display = ConceptSpaceDisplay.from_estimator(clf, TEXTS, label="other")
+    first = ConceptSpaceDisplay.from_estimator(clf, TEXTS, label="other", member=0)
+    np.testing.assert_array_equal(display.points, first.points)
+
+
+def test_eight_classes_have_a_marker_each(tiny_bert):
+    clf = fit(tiny_bert, TEXTS[:8] * 2, list(range(8)) * 2, n_latent=2, max_epochs=1)
+    display = drawn(ConceptSpaceDisplay.from_estimator(clf, TEXTS[:8], list(range(8)), label=7))
+    names = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert names == [f"{i} (1)" for i in range(8)]
 
 
 def test_fewer_points(clf):
@@ -210,6 +233,7 @@ def test_concept_tokens(clf):
     concepts = concept_tokens(clf, TEXTS, top=2, min_count=2)
     expected = [*concepts.summary("billing"), *reversed(concepts.summary("billing", end="-"))]
     assert display.words == [word.word for word in expected]
+    assert display.ax_.lines[0].get_xdata() == [0, 0]
     assert [bar.get_width() for bar in display.bars_] == pytest.approx([word.value for word in expected])
     assert display.ax_.get_yticklabels()[0].get_text() == f"{expected[0].word} ({expected[0].count})"
     axis = ConceptTokensDisplay.from_concepts(concepts, label="billing", axis=1, member=1)
@@ -253,6 +277,8 @@ def test_axes_that_are_given(clf, draw):
     drawn(display)
     with pytest.raises(TypeError, match=r"ax must be a matplotlib axes or None. Got str instead"):
         draw(clf, ax="here")
+    with pytest.raises(TypeError, match=r"ax must be a matplotlib axes or None. Got Text instead"):
+        draw(clf, ax=figure.text(0, 0, "here"))
 
 
 @pytest.mark.parametrize("draw", FROM_ESTIMATOR)

@@ -97,7 +97,11 @@ def test_pieces_of_one_character():
         "hi 👍", ["hi", "a", "b"], [(0, 2), (3, 4), (3, 4)], np.eye(3, 2), np.zeros(2), np.ones(2), np.arange(2)
     )
     assert one.words().tokens == ["hi", "👍"]
-    assert one.to_html().count("👍</span>") == 1
+    one.contributions[:] = [[0, 1], [0, 2], [0, 3]]
+    assert 'style="background:rgba(0,114,178,0.55)" title="+5.00">👍</span>' in one.to_html([1])  # the deepest
+    assert one.words().to_html([1]).count('title="+5.00">👍</span>') == 1
+    assert one.to_html([1]).count("👍</span>") == one.to_html([1]).count('title="+5.00">👍</span>') == 1
+    assert one.to_html([1]).count('title="+1.00">hi</span>') == 1
 
 
 def test_given_spans():
@@ -216,6 +220,9 @@ def test_direction_is_that_of_the_text(text, direction):
 def test_html_marks_both_sides_without_colour_too():
     one = explanation("good bad dull", ["good", "bad", "dull"])
     one.contributions[:] = [[-2, 2], [1, -1], [0.001, -0.001]]
+    zero = explanation("good bad dull", ["good", "bad", "dull"])
+    zero.contributions[:] = [[0, 0], [0, -1], [0, 0]]
+    assert "For it: nothing. Against it: <bdi>bad</bdi> (−1.00).</p>" in zero.to_html(["yes"])
     html = one.to_html(["yes"])
     assert '<span class="for" style="background:rgba(0,114,178,0.55)" title="+2.00">good</span>' in html
     assert '<span class="against" style="background:rgba(213,94,0,0.28)" title="-1.00">bad</span>' in html

@@ -85,8 +85,9 @@ def _direction(text: str) -> str:
 
 def fragment(explanation: Any, columns: list[int]) -> str:
     """One panel a class, and the table."""
-    pieces = list(_pieces(explanation))
-    scale = max(np.abs(explanation.contributions[:, columns]).max(initial=0.0), 1e-12)
+    pieces = [piece._replace(text=_text(piece.text)) for piece in _pieces(explanation)]  # once for all panels
+    values = np.array([piece.values[columns] for piece in pieces if piece.values is not None])
+    scale = max(np.abs(values).max(initial=0.0), 1e-12)
     predicted = set(explanation.predicted) or {explanation.classes[columns[0]]}
     panels = [
         _panel(explanation, pieces, column, scale, explanation.classes[column] in predicted) for column in columns
@@ -155,11 +156,10 @@ def _panel(explanation: Any, pieces: list[_Piece], column: int, scale: float, op
 
 
 def _shown(piece: _Piece, column: int, scale: float) -> str:
-    content = _text(piece.text)
     if piece.kind == "unseen":
-        return f'<span class="unseen" title="not read by the model">{content}</span>'
+        return f'<span class="unseen" title="not read by the model">{piece.text}</span>'
     if piece.values is None:
-        return content
+        return piece.text
     value = float(piece.values[column])
     strength = abs(value) / scale
     side = "" if strength < _FAINTEST else "for" if value > 0 else "against"
@@ -167,7 +167,7 @@ def _shown(piece: _Piece, column: int, scale: float) -> str:
     colour = _FOR if value > 0 else _AGAINST
     style = f' style="background:rgba({colour},{_DEEPEST * strength:.2f})"' if side else ""
     marked = f' class="{classes}"' if classes else ""
-    return f'<span{marked}{style} title="{value:+.2f}">{content}</span>'
+    return f'<span{marked}{style} title="{value:+.2f}">{piece.text}</span>'
 
 
 def _sentence(explanation: Any, values: NDArray[np.float64]) -> str:
