@@ -237,6 +237,15 @@ def test_html_has_all_figures_in_a_table():
     assert cells == [f"{value:+.2f}".replace("-", "−") for value in wanted]
 
 
+def test_html_can_be_read_and_reached_without_a_mouse():
+    one = explanation("a b", ["[CLS]", "a", "b"], classes=("x", "y", "z"))
+    reader = parsed(one.to_html())
+    assert reader.attributes.count(("scope", "col")) == 1 + 3
+    assert reader.attributes.count(("scope", "row")) == 3 + 2  # tokens, intercept and logit
+    assert reader.tags.count("summary") == reader.tags.count("details") == 3 + 1
+    assert {("tabindex", "0"), ("role", "region"), ("aria-label", "Contributions")} < set(reader.attributes)
+
+
 def test_html_of_nothing():
     one = TokenContributions("", [], [], np.zeros((0, 2)), np.zeros(2), np.zeros(2), np.array(["a", "b"]))
     assert "For it: nothing. Against it: nothing." in one.to_html()
@@ -286,6 +295,8 @@ def test_plain_text():
         "  good bad -2.00 --------------------",
         "  and 1 more, +0.50 together",
     ]
+    many = explanation("a b c d e f g h i j k l", list("abcdefghijkl"))
+    assert many.to_text().splitlines()[-1].startswith("  and 2 more, ")
     assert "\x1b" not in explanation(HOSTILE, ["\x1b[31m"]).to_text()
     with pytest.raises(ValueError, match=r"n must be an int of at least 1. Got 0 instead"):
         one.to_text(n=0)

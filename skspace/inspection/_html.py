@@ -41,7 +41,7 @@ _STYLE = """<style>
 .skspace-why .for{border-bottom:2px solid rgb(0,114,178)}
 .skspace-why .against{border-bottom:2px dotted rgb(213,94,0)}
 .skspace-why .special,.skspace-why .unseen{opacity:.75;font-size:.85em;margin:0 .3em}
-.skspace-why .special{unicode-bidi:isolate}
+.skspace-why strong,.skspace-why .special{unicode-bidi:isolate}
 .skspace-why .unseen{text-decoration:line-through}
 .skspace-why .scroll{overflow:auto;max-height:20em}
 .skspace-why table{border-collapse:collapse;font-variant-numeric:tabular-nums}
