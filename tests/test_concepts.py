@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
 from skspace.inspection import (
+    SpaceGeometry,
     concept_tokens,
     group_errors,
     neighbors,
@@ -116,6 +117,10 @@ def test_frame(clf):
     assert own.word.tolist() == [word.word for word in expected]
     assert own["rank"].tolist() == list(range(len(expected)))
     assert {"weight", "count", "value", "example"} < set(frame.columns)
+    summary = frame[(frame["class"] == "billing") & (frame.axis == -1) & (frame.member == -1) & (frame.end == "+")]
+    assert summary.word.tolist() == [
+        word.word for word in concept_tokens(clf, TEXTS, top=2, min_count=1).summary("billing")
+    ]
 
 
 def test_batches_do_not_matter(clf, monkeypatch):
@@ -134,9 +139,9 @@ def test_long_contexts_are_cut(clf):
 
 
 def test_wrong_arguments_of_concept_tokens(clf):
-    with pytest.raises(ValueError, match=r"top must be at least 1. Got 0 instead"):
+    with pytest.raises(ValueError, match=r"top must be an int of at least 1. Got 0 instead"):
         concept_tokens(clf, TEXTS, top=0)
-    with pytest.raises(ValueError, match=r"min_count must be at least 1. Got 0 instead"):
+    with pytest.raises(ValueError, match=r"min_count must be an int of at least 1. Got 0 instead"):
         concept_tokens(clf, TEXTS, min_count=0)
     with pytest.raises(
         ValueError, match=r"No word occurs min_count=50 times in the 8 texts. Give more texts, or lower"
@@ -193,6 +198,8 @@ def test_geometry_against_its_definitions(clf):
     frame = geometry.to_frame()
     assert frame.loc["billing", "other"] == geometry.distances[0, 2]
     assert frame["effective rank"].tolist() == geometry.effective_ranks.tolist()
+    odd = SpaceGeometry(np.array(["effective rank", "b"]), np.eye(2), np.ones(2)).to_frame()
+    assert odd.columns.tolist() == ["effective rank", "effective rank", "b"]
 
 
 def test_geometry_where_nothing_varies(clf):
@@ -234,11 +241,13 @@ def test_polarization(clf):
 def test_group_errors(clf):
     y = ["billing", "billing", "delivery", "other", "other", "other", "delivery", "other"]
     parcel = np.array(["parcel" in text for text in TEXTS])
-    rows = group_errors(clf, TEXTS, y, {"parcel": parcel, "none": [False] * 8}, positive=["delivery"])
+    groups = {"parcel": parcel, "none": [False] * 8, "found": [i == 2 for i in range(8)]}
+    rows = group_errors(clf, TEXTS, y, groups, positive=["delivery"])
     predicted = clf.predict(TEXTS)
     assert predicted.tolist() == LABELS  # what follows rests on it
-    assert [row.group for row in rows] == ["(all)", "parcel", "none"]
-    every, own, none = rows
+    assert [row.group for row in rows] == ["(all)", "parcel", "none", "found"]
+    every, own, none, found = rows
+    assert (found.n_positive, found.false_negative_rate, found.false_negative_interval[0]) == (1, 0, 0)
     assert (every.n_texts, every.n_negative, every.n_positive) == (8, 6, 2)
     assert every.false_positive_rate == pytest.approx(2 / 6)
     assert every.false_negative_rate == pytest.approx(1 / 2)
@@ -266,6 +275,11 @@ def test_groups_as_a_frame_and_a_single_alarm(clf):
     rows = group_errors(clf, pd.Series(TEXTS), pd.Series(LABELS), frame, positive="billing")
     assert [row.group for row in rows] == ["(all)", "a", "b"]
     assert rows[0][1:] == rows[2][1:]
+    same = group_errors(
+        clf, TEXTS, LABELS, {"(all)": pd.array([1] * 8, dtype="boolean")}, positive=pd.Series(["billing"])
+    )
+    assert [row.group for row in same] == ["(all)", "(all)"]
+    assert group_errors(clf, TEXTS, LABELS, {}, positive=np.str_("billing"))[0] == rows[0]
 
 
 @pytest.mark.parametrize(
@@ -276,6 +290,11 @@ def test_groups_as_a_frame_and_a_single_alarm(clf):
         ({"groups": [True] * 8}, TypeError, "groups must map the names of groups to arrays of bool.* Got list instead"),
         ({"groups": {"g": [True]}}, ValueError, r"groups\['g'\] must say True or False for each of the 8 texts"),
         ({"groups": {"g": [2] * 8}}, ValueError, r"groups\['g'\] must say True or False"),
+        ({"groups": {"g": ["no"] * 8}}, ValueError, r"groups\['g'\] must say True or False"),
+        ({"groups": {"g": pd.array([True, None] * 4)}}, ValueError, r"groups\['g'\] must say True or False"),
+        ({"y": None}, ValueError, "y must be a list, array or Series of labels. Got None instead"),
+        ({"y": "billings"}, ValueError, "y must be a list, array or Series of labels. Got 'billings' instead"),
+        ({"top": -1}, ValueError, "top must be an int of at least 1. Got -1 instead"),
         ({"positive": []}, ValueError, r"positive must name some of the classes .* and not all. Got \[\]"),
         ({"positive": ["billing", "delivery", "other"]}, ValueError, "and not all"),
         ({"positive": "x"}, ValueError, "There is no class 'x'. The 'positive' parameter must be one of"),
@@ -284,7 +303,7 @@ def test_groups_as_a_frame_and_a_single_alarm(clf):
 def test_wrong_arguments_of_group_errors(clf, change, error, message):
     given = {"y": LABELS, "groups": {"g": [True] * 8}, "positive": "billing"} | change
     with pytest.raises(error, match=message):
-        group_errors(clf, TEXTS, given["y"], given["groups"], positive=given["positive"])
+        group_errors(clf, TEXTS, **given)
 
 
 def test_group_errors_are_for_one_label_a_text(tiny_bert):
@@ -314,14 +333,16 @@ def test_neighbors(clf):
 
 def test_neighbors_with_several_labels(tiny_bert):
     y = np.eye(8, 3, dtype=int)
-    near = neighbors(fit(tiny_bert, y), TEXTS[:2], TEXTS, y, n_neighbors=1)
+    clf = fit(tiny_bert, y)
+    near = neighbors(clf, TEXTS, TEXTS, y, n_neighbors=1)
     assert near[1].labels == [y[1].tolist()]
+    assert [one.predicted for one in near] == [np.flatnonzero(row).tolist() for row in clf.predict(TEXTS)]
 
 
 def test_wrong_arguments_of_neighbors(clf):
     with pytest.raises(ValueError, match=r"y must have a label for each of the 8 reference_texts. Got 2 instead"):
         neighbors(clf, TEXTS, TEXTS, [1, 2])
-    with pytest.raises(ValueError, match=r"n_neighbors must be at least 1. Got 0 instead"):
+    with pytest.raises(ValueError, match=r"n_neighbors must be an int of at least 1. Got 0 instead"):
         neighbors(clf, TEXTS, TEXTS, n_neighbors=0)
     with pytest.raises(TypeError, match=r"Got int \(3\) in row 0 instead"):
         neighbors(clf, TEXTS, [3])

@@ -17,6 +17,7 @@ from skspace.inspection import (
     concept_tokens,
     token_contributions,
 )
+from skspace.inspection._plotting import shown
 
 pyplot = pytest.importorskip("matplotlib.pyplot")
 
@@ -81,10 +82,28 @@ def test_words_stand_in_lines_of_that_width():
     assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["x"] * 3
 
 
+def test_rows_of_classes_stand_below_their_word():
+    display = drawn(TokenContributionsDisplay(["aaaa", "bbb"], np.ones((2, 2)), ["x", "y"]).plot(width=5))
+    boxes = [path.get_extents() for path in display.ax_.collections[0].get_paths()]  # from top to bottom
+    words = [text.get_position()[1] for text in display.ax_.texts]
+    assert words[0] < boxes[0].y0 < boxes[0].y1 == boxes[1].y0 < boxes[1].y1 < words[1] < boxes[2].y0
+
+
 def test_signs_that_mean_something_to_matplotlib(clf):
     drawn(TokenContributionsDisplay.from_estimator(clf, "costs $5 or $6_7^ \\frac <b> \x1b"))
     empty = TokenContributionsDisplay([], np.zeros((0, 2)), ["$a$", "b_$"])
     drawn(empty.plot())
+    with pytest.raises(ValueError, match=r"width must be an int of at least 1. Got 0 instead"):
+        empty.plot(width=0)
+
+
+def test_long_and_wide_words_are_cut():
+    assert shown("a\n \x1b") == "a ⟦U+001B⟧"
+    assert shown("abc", 3) == "abc"
+    assert shown("abcd", 3) == "ab…"
+    assert shown("가나다", 6) == "가나다"
+    assert shown("가나다라", 6) == "가나…"
+    assert shown("e\u0301a", 2) == "e\u0301a"
 
 
 # ---------------------------------------------------------------- a space
@@ -97,7 +116,8 @@ def test_space_of_texts_is_projected(clf):
     np.testing.assert_allclose(display.points, PCA(2, svd_solver="full").fit_transform(centroids), atol=1e-5)
     assert display.labels == LABELS
     assert display.projected
-    assert display.axis_names[0].startswith("principal component 1 (")
+    shares = PCA().fit(centroids).explained_variance_ratio_
+    assert display.axis_names == [f"principal component {j + 1} ({100 * shares[j]:.0f}%)" for j in range(2)]
     names = [text.get_text() for text in display.ax_.get_legend().get_texts()]
     assert names == ["delivery (4)", "other (4)", "billing (4)"]  # the own class on top
     assert len({scatter.get_paths()[0].vertices.tobytes() for scatter in display.scatters_}) == 3
@@ -124,6 +144,20 @@ def test_space_of_one_axis(tiny_bert):
 def test_a_single_text(clf):
     display = drawn(ConceptSpaceDisplay.from_estimator(clf, TEXTS[:1], label="other"))
     assert display.points.shape == (1, 2)
+    assert display.axis_names == ["axis 0", "axis 1"]
+
+
+def test_the_first_member_where_none_is_named(clf):
+    display = ConceptSpaceDisplay.from_estimator(clf, TEXTS, label="other")
+    first = ConceptSpaceDisplay.from_estimator(clf, TEXTS, label="other", member=0)
+    np.testing.assert_array_equal(display.points, first.points)
+
+
+def test_eight_classes_have_a_marker_each(tiny_bert):
+    clf = fit(tiny_bert, TEXTS[:8] * 2, list(range(8)) * 2, n_latent=2, max_epochs=1)
+    display = drawn(ConceptSpaceDisplay.from_estimator(clf, TEXTS[:8], list(range(8)), label=7))
+    names = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert names == [f"{i} (1)" for i in range(8)]
 
 
 def test_fewer_points(clf):
@@ -139,6 +173,15 @@ def test_many_classes(tiny_bert):
     assert names == ["all others (152)", "class 07 (2)"]
     assert len(drawn(TokenContributionsDisplay.from_estimator(clf, "text 3")).labels) == 3
     assert concept_tokens(clf, texts, min_count=1).summary("class 07")
+
+
+def test_labels_that_mean_something_to_matplotlib(tiny_bert):
+    labels = ["_hidden", "$x$\n^"] * 6
+    clf = fit(tiny_bert, labels=labels)
+    display = drawn(ConceptSpaceDisplay.from_estimator(clf, TEXTS, labels, label="_hidden"))
+    names = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert names == ["$x$ ^ (6)", "_hidden (6)"]
+    drawn(ConceptTokensDisplay.from_estimator(clf, TEXTS, label="_hidden", min_count=1))
 
 
 def test_two_classes(tiny_bert):
@@ -163,6 +206,8 @@ def test_several_labels(tiny_bert):
             r"There is no class 'x'. The 'label' parameter must be one of \['billing', 'delivery', 'other'",
         ),
         ({"member": 2}, "The 'member' parameter must be an int from 0 to 1. Got 2 instead"),
+        ({"member": 1.0}, "The 'member' parameter must be an int from 0 to 1. Got 1.0 instead"),
+        ({"max_points": 0}, "max_points must be an int of at least 1. Got 0 instead"),
         ({"on": "words"}, "The 'on' parameter must be 'texts' or 'tokens'. Got 'words' instead"),
         ({"n_components": 4}, "The 'n_components' parameter must be 2 or 3. Got 4 instead"),
         ({"y": ["other"]}, "y must have a label for each of the 12 texts. Got 1 instead"),
@@ -188,6 +233,7 @@ def test_concept_tokens(clf):
     concepts = concept_tokens(clf, TEXTS, top=2, min_count=2)
     expected = [*concepts.summary("billing"), *reversed(concepts.summary("billing", end="-"))]
     assert display.words == [word.word for word in expected]
+    assert display.ax_.lines[0].get_xdata() == [0, 0]
     assert [bar.get_width() for bar in display.bars_] == pytest.approx([word.value for word in expected])
     assert display.ax_.get_yticklabels()[0].get_text() == f"{expected[0].word} ({expected[0].count})"
     axis = ConceptTokensDisplay.from_concepts(concepts, label="billing", axis=1, member=1)
@@ -231,6 +277,8 @@ def test_axes_that_are_given(clf, draw):
     drawn(display)
     with pytest.raises(TypeError, match=r"ax must be a matplotlib axes or None. Got str instead"):
         draw(clf, ax="here")
+    with pytest.raises(TypeError, match=r"ax must be a matplotlib axes or None. Got Text instead"):
+        draw(clf, ax=figure.text(0, 0, "here"))
 
 
 @pytest.mark.parametrize("draw", FROM_ESTIMATOR)

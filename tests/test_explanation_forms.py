@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from skspace.inspection import TokenContributions
-from skspace.inspection._words import span_of_each_token, word_spans
+from skspace.inspection._html import visible
+from skspace.inspection._words import span_of_each_token, spans_of_tokens, word_spans
 
 HOSTILE = "a<script>alert('x')</script> \"q\" & &amp; \u202eevil\u202c \x1b[31m \x00 end"
 
@@ -57,6 +58,26 @@ def test_a_token_belongs_to_the_word_it_shares_most_with():
     assert span_of_each_token(tokens, words).tolist() == [-1, 0, 0, 1, 1, 1, -1]
     assert span_of_each_token([], words).tolist() == []
     assert span_of_each_token([(0, 3)], []).tolist() == [-1]
+    assert span_of_each_token([(3, 3), (4, 4), (7, 7), (9, 9)], words).tolist() == [-1, 1, 2, -1]  # without characters
+
+
+def test_words_that_no_token_tells_apart():
+    words = [(0, 1), (1, 2), (2, 3), (4, 6), (6, 7)]
+    assert spans_of_tokens([(0, 3), (4, 7)], words)[0][0] == (0, 3)
+    reach, owner = spans_of_tokens([(0, 3), (3, 6)], [(0, 2), (2, 4), (4, 6)])  # both reach for the second
+    assert [reach[i] for i in owner] == [(0, 4), (4, 6)]
+    reach, owner = spans_of_tokens([(0, 1), (1, 4), (5, 7)], words)
+    assert [reach[i] for i in owner] == [(0, 1), (1, 3), (4, 7)]
+    assert spans_of_tokens([(0, 1)], words)[0] == words  # truncated
+
+
+def test_a_token_of_several_words_shows_all_of_them():
+    one = TokenContributions(
+        "日本語 <s>", ["日本語", "<s>"], [(0, 3), (4, 7)], np.eye(2), np.zeros(2), np.ones(2), np.arange(2)
+    )
+    assert one.words().tokens == ["日本語", "<s>"]
+    assert one.merge([(0, 1), (1, 3), (4, 5)]).tokens == ["日本語", "<"]
+    assert "unseen" not in one.words().to_html().partition("</style>")[2]
 
 
 def test_pieces_are_put_together_to_words():
@@ -76,7 +97,11 @@ def test_pieces_of_one_character():
         "hi 👍", ["hi", "a", "b"], [(0, 2), (3, 4), (3, 4)], np.eye(3, 2), np.zeros(2), np.ones(2), np.arange(2)
     )
     assert one.words().tokens == ["hi", "👍"]
-    assert one.to_html().count("👍</span>") == 1
+    one.contributions[:] = [[0, 1], [0, 2], [0, 3]]
+    assert 'style="background:rgba(0,114,178,0.55)" title="+5.00">👍</span>' in one.to_html([1])  # the deepest
+    assert one.words().to_html([1]).count('title="+5.00">👍</span>') == 1
+    assert one.to_html([1]).count("👍</span>") == one.to_html([1]).count('title="+5.00">👍</span>') == 1
+    assert one.to_html([1]).count('title="+1.00">hi</span>') == 1
 
 
 def test_given_spans():
@@ -97,7 +122,10 @@ def test_given_spans():
         ([(-1, 2)], r"Got \(-1, 2\) instead"),
         ([(3, 3)], r"Got \(3, 3\) instead"),
         ([(0, 4), (3, 6)], r"spans must not overlap. Got \(0, 4\) and \(3, 6\); merge them"),
-        (["ab"], r"spans must be pairs \(begin, end\) of characters. Got \['ab'\] instead"),
+        (["ab"], r"spans must be pairs \(begin, end\) of int. Got \['ab'\] instead"),
+        ([(0, float("inf"))], r"spans must be pairs \(begin, end\) of int. Got \[\(0, inf\)\] instead"),
+        ([(0.5, 3)], r"spans must be pairs"),
+        (["03"], r"spans must be pairs"),
         (3, r"spans must be pairs"),
     ],
 )
@@ -169,12 +197,32 @@ def test_html_shows_the_whole_text_and_what_was_not_read():
     assert 'class="unseen"' in html
     assert " c</span>" in html
     assert "[CLS]" in "".join(parsed(html).text)
-    assert 'class="unseen"' not in explanation("a b ", ["a", "b"]).to_html()
+    for end in (" ", "\u0301", "\ufe0f", "\x00", "\u200b"):  # what tokenizers drop
+        assert 'class="unseen"' not in explanation(f"a b{end}", ["a", "b"]).to_html()
+
+
+def test_what_cannot_be_seen_is_named():
+    for sign in "\0\r\x7f\x85\ud800\u00ad\u061c\u115f\u200b\u200e\u2028\u2029\u202e\u2060\u2067\ufeff\U000e0041":
+        assert visible(f"a{sign}b") == f"a⟦U+{ord(sign):04X}⟧b"
+    for text in ("\t\n ", "👨\u200d👩\u200d👧 ❤\ufe0f", "می\u200cخواهم", "e\u0301", "\u06dd"):
+        assert visible(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "direction"),
+    [("שלום abc", "rtl"), ("1, مرحبا", "rtl"), ("abc שלום", "ltr"), ("12", "ltr"), ("", "ltr"), ("\u200fabc", "rtl")],
+)
+def test_direction_is_that_of_the_text(text, direction):
+    one = explanation(text, ["[CLS]"])
+    assert f'<p class="text" dir="{direction}"><span class="special' in one.to_html()
 
 
 def test_html_marks_both_sides_without_colour_too():
     one = explanation("good bad dull", ["good", "bad", "dull"])
     one.contributions[:] = [[-2, 2], [1, -1], [0.001, -0.001]]
+    zero = explanation("good bad dull", ["good", "bad", "dull"])
+    zero.contributions[:] = [[0, 0], [0, -1], [0, 0]]
+    assert "For it: nothing. Against it: <bdi>bad</bdi> (−1.00).</p>" in zero.to_html(["yes"])
     html = one.to_html(["yes"])
     assert '<span class="for" style="background:rgba(0,114,178,0.55)" title="+2.00">good</span>' in html
     assert '<span class="against" style="background:rgba(213,94,0,0.28)" title="-1.00">bad</span>' in html
@@ -187,6 +235,15 @@ def test_html_has_all_figures_in_a_table():
     cells = [data for data in parsed(one.to_html(["y"])).text if data.startswith(("+", "−"))]
     wanted = [*one.contributions[:, 1], one.bias[1], one.logits[1]]
     assert cells == [f"{value:+.2f}".replace("-", "−") for value in wanted]
+
+
+def test_html_can_be_read_and_reached_without_a_mouse():
+    one = explanation("a b", ["[CLS]", "a", "b"], classes=("x", "y", "z"))
+    reader = parsed(one.to_html())
+    assert reader.attributes.count(("scope", "col")) == 1 + 3
+    assert reader.attributes.count(("scope", "row")) == 3 + 2  # tokens, intercept and logit
+    assert reader.tags.count("summary") == reader.tags.count("details") == 3 + 1
+    assert {("tabindex", "0"), ("role", "region"), ("aria-label", "Contributions")} < set(reader.attributes)
 
 
 def test_html_of_nothing():
@@ -204,6 +261,10 @@ def test_html_opens_what_was_predicted():
     assert one._repr_html_() == html
     with pytest.raises(ValueError, match=r"There is no class 'k'. The 'labels' parameter must be one of \['u', 'v'"):
         one.to_html(["k"])
+    for labels in ("uv", [], 3):
+        with pytest.raises(ValueError, match=r"labels must be a list of at least one class. Got .* list: \[label\]"):
+            one.to_html(labels)
+    assert one.to_html(np.array(["u"])) == one.to_html(["u"])
 
 
 def test_page(tmp_path):
@@ -234,9 +295,13 @@ def test_plain_text():
         "  good bad -2.00 --------------------",
         "  and 1 more, +0.50 together",
     ]
+    many = explanation("a b c d e f g h i j k l", list("abcdefghijkl"))
+    assert many.to_text().splitlines()[-1].startswith("  and 2 more, ")
     assert "\x1b" not in explanation(HOSTILE, ["\x1b[31m"]).to_text()
-    with pytest.raises(ValueError, match=r"n must be at least 1. Got 0 instead"):
+    with pytest.raises(ValueError, match=r"n must be an int of at least 1. Got 0 instead"):
         one.to_text(n=0)
+    with pytest.raises(ValueError, match=r"n must be an int of at least 1. Got 2.5 instead"):
+        one.to_text(n=2.5)
     with pytest.raises(ValueError, match="There is no class 'maybe'"):
         one.to_text("maybe")
 

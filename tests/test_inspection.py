@@ -1,5 +1,8 @@
 """token_contributions: the parts add up to the whole, for every kind of model and text."""
 
+import html
+import re
+
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -7,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
 from skspace.inspection import token_contributions
+from skspace.inspection._html import visible
 
 TEXTS = ["the parcel is late", "my account was charged twice", "", "short", "the parcel the parcel was charged"]
 LABELS = ["delivery", "billing", "other", "other", "delivery"]
@@ -71,6 +75,57 @@ def test_many_batches_keep_their_order(tiny_bert, monkeypatch):
         np.testing.assert_allclose(one.contributions, other.contributions, rtol=1e-12)
 
 
+ODD = [
+    *(
+        " ",
+        "\n\t ",
+        "👨\u200d👩\u200d👧 the 👍🏽",
+        "مرحبا 123",
+        "e\u0301cole",
+        "end \0",
+        '<b>&amp; "q"',
+        "$5 \\frac",
+        "a\r\nb",
+    ),
+    *(
+        "w" * 300,
+        "日本 한국어",
+        "the ❤️",
+        "\u200b\ufeffthe\u00ad",
+        "İstanbul ß",
+        "the\u2028is",
+        "𝕳𝖊 the",
+        "▁ the",
+        "Ġ the",
+    ),
+    *("[CLS] the [SEP]", "<s> the </s>", "x \ud800 y"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*were truncated")
+@pytest.mark.parametrize("special_tokens", ["keep", "drop"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "xlnet", "modernbert", "t5"])
+def test_odd_texts(tiny_models, name, special_tokens):
+    clf = fit(tiny_models[name], encoder={"special_tokens": special_tokens, "max_length": 64})
+    for one in assert_adds_up(clf, ODD):
+        words = one.words()
+        np.testing.assert_allclose(words.contributions.sum(0), one.contributions.sum(0), atol=1e-9)
+        for form in (one, words):
+            (shown,) = re.findall(r'<p class="text"[^>]*>(.*?)</p>', form.to_html([clf.classes_[0]]), re.DOTALL)
+            shown = re.sub(r'<span class="special.*?</span>', "", shown)
+            assert html.unescape(re.sub("<.*?>", "", shown)) == visible(one.text)
+            begins = [begin for begin, end in form.spans if end]
+            assert begins == sorted(begins)
+        if len(one.tokens) < 60:
+            assert "not read" not in words.to_html()
+
+
+def test_a_space_alone_belongs_to_the_word_after_it(tiny_models):
+    (one,) = token_contributions(fit(tiny_models["roberta"]), ["the parcel"])
+    assert one.tokens[1:4] == ["the", "Ġ", "p"]
+    assert one.words().tokens == ["<s>", "the", "parcel", "</s>"]
+
+
 def test_top(tiny_bert):
     clf = fit(tiny_bert)
     (one,) = token_contributions(clf, ["the parcel is late"])
@@ -82,8 +137,12 @@ def test_top(tiny_bert):
     ):
         one.top("refund")
     assert all(value > 0 for _, value in one.top("delivery", 99))
-    with pytest.raises(ValueError, match=r"n must be at least 1. Got 0 instead"):
+    with pytest.raises(ValueError, match=r"n must be an int of at least 1. Got 0 instead"):
         one.top("delivery", 0)
+    with pytest.raises(ValueError, match=r"n must be an int of at least 1. Got 'all' instead"):
+        one.top("delivery", "all")
+    with pytest.raises(ValueError, match=r"There is no class array\(\['delivery', 'billing'\]"):
+        one.top(np.array(["delivery", "billing"]))
     assert repr(one).startswith(f"<TokenContributions: {len(one.tokens)} tokens, 3 classes; ")
 
 

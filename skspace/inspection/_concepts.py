@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import astuple, dataclass
 from functools import partial
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from skspace._operators import Spaces
 from skspace.inspection._occurrences import Occurrences, find_occurrences, word_values
-from skspace.inspection._reading import check_texts_for, class_index, read, token_terms
+from skspace.inspection._reading import check_count, check_place, check_texts_for, class_index, read, token_terms
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -92,10 +91,8 @@ class ConceptTokens:
             If there is no such class, axis, member or end.
         """
         column = class_index(self.classes, label)
-        for name, value, n in (("axis", axis, self.n_latent), ("member", member, self.n_members)):
-            if not isinstance(value, Integral) or not 0 <= value < n:
-                raise ValueError(f"The {name!r} parameter must be an int from 0 to {n - 1}. Got {value!r} instead.")
-        return self._of_axis[int(member), column, int(axis), _end(end)]
+        axis, member = check_place(axis, "axis", self.n_latent), check_place(member, "member", self.n_members)
+        return self._of_axis[member, column, axis, _end(end)]
 
     def summary(self, label: Any, *, end: str = "+") -> list[ConceptWord]:
         """The words that speak most for a class ("+") or against it ("-"), all members, spaces and axes together."""
@@ -146,7 +143,7 @@ def concept_tokens(clf: Any, texts: Any, *, top: int = 10, min_count: int = 3) -
     TypeError
         If `clf` is no SpaceClassifier or was fitted on vectors; if `texts` are none.
     ValueError
-        If top or min_count is not positive, or no word occurs so often.
+        If top or min_count is no int of at least 1, or no word occurs so often.
     sklearn.exceptions.NotFittedError
 
     Notes
@@ -156,8 +153,7 @@ def concept_tokens(clf: Any, texts: Any, *, top: int = 10, min_count: int = 3) -
     occurrences. Members learn their axes independently: axis 0 of one has nothing to do with axis 0 of another.
     """
     texts = check_texts_for(clf, texts)
-    if top < 1:
-        raise ValueError(f"top must be at least 1. Got {top!r} instead.")
+    check_count(top, "top")
     found = find_occurrences(clf, texts, min_count)
     operators = clf.net_.module_.operators
     shape = operators.n_members, operators.n_classes, operators.n_latent
@@ -225,7 +221,7 @@ class SpaceGeometry:
 
         labels = self.classes.tolist()
         frame = DataFrame(self.distances, index=labels, columns=labels)
-        frame.insert(0, "effective rank", self.effective_ranks)
+        frame.insert(0, "effective rank", self.effective_ranks, allow_duplicates=True)  # a class may be named so
         return frame
 
 

@@ -12,8 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skspace.inspection import _html, _plain_text
-from skspace.inspection._reading import check_texts_for, class_index, read, token_terms, tokenized
-from skspace.inspection._words import Span, check_spans, span_of_each_token, word_spans
+from skspace.inspection._reading import (
+    check_count,
+    check_texts_for,
+    class_index,
+    class_indices,
+    read,
+    token_terms,
+    tokenized,
+)
+from skspace.inspection._words import Span, check_spans, spans_of_tokens, word_spans
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -87,10 +95,9 @@ class TokenContributions:
         Raises
         ------
         ValueError
-            If there is no such label, or n is not positive.
+            If there is no such label, or n is no int of at least 1.
         """
-        if n < 1:
-            raise ValueError(f"n must be at least 1. Got {n!r} instead.")
+        check_count(n, "n")
         values = self.contributions[:, class_index(self.classes, label)]
         order = np.argsort(-values, kind="stable")[:n]
         return [(self.tokens[i], float(values[i])) for i in order if values[i] > 0]
@@ -113,7 +120,8 @@ class TokenContributions:
         spans : sequence of (int, int)
             Begin and end in characters of `text`: phrases, sentences, words of a tokenizer of yours. They must not
             overlap. A token across two belongs to the one that it shares more with; tokens in none stay as they are. A
-            span without tokens, as behind the place where the text was truncated, is left out.
+            span without tokens, as behind the place where the text was truncated, is left out; one within a token of
+            the span beside it is put together with that one.
 
         Raises
         ------
@@ -125,7 +133,7 @@ class TokenContributions:
     def _merged(self, spans: list[Span]) -> TokenContributions:
         units: dict[Any, tuple[str, Span]] = {}
         unit_of_token = []
-        owner = span_of_each_token(self.spans, spans)
+        spans, owner = spans_of_tokens(self.spans, spans)
         for i, span in enumerate(owner):
             own = ("token", i) if span < 0 else ("span", int(span))
             begin, end = self.spans[i] if span < 0 else spans[span]
@@ -162,7 +170,7 @@ class TokenContributions:
         Raises
         ------
         ValueError
-            If there is no such class.
+            If there is no such class, or `labels` is no list of at least one.
         """
         return _html.fragment(self, self._columns(labels))
 
@@ -172,7 +180,7 @@ class TokenContributions:
         Parameters
         ----------
         path : str or path
-            A file there is replaced, in one step.
+            A file there is replaced.
         labels : sequence of labels, default=None
             As for `to_html`.
 
@@ -196,10 +204,9 @@ class TokenContributions:
         Raises
         ------
         ValueError
-            If there is no such class, or n is not positive.
+            If there is no such class, or n is no int of at least 1.
         """
-        if n < 1:
-            raise ValueError(f"n must be at least 1. Got {n!r} instead.")
+        check_count(n, "n")
         column = int(self.logits.argmax()) if label is None else class_index(self.classes, label)
         return _plain_text.lines(self, column, n)
 
@@ -232,7 +239,7 @@ class TokenContributions:
 
     def _columns(self, labels: Sequence[Any] | None) -> list[int]:
         if labels is not None:
-            return [class_index(self.classes, label, "labels") for label in labels]
+            return class_indices(self.classes, labels)
         order = np.argsort(-self.logits, kind="stable").tolist()
         return order[: max(1, len(self.predicted)) + (2 if len(self.classes) > 2 else 0)]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skspace.inspection._contributions import token_contributions
 from skspace.inspection._plotting import columns_of, diverging, new_axes, shown
-from skspace.inspection._reading import class_index
+from skspace.inspection._reading import check_count, class_indices
 
 __all__ = ["TokenContributionsDisplay"]
 
@@ -70,7 +70,7 @@ class TokenContributionsDisplay:
         TypeError
             If `clf` is no SpaceClassifier or was fitted on vectors, or `text` is not one str.
         ValueError
-            If there is no such class.
+            If there is no such class, or `labels` is no list of at least one.
         sklearn.exceptions.NotFittedError
         """
         if not isinstance(text, str):
@@ -80,7 +80,7 @@ class TokenContributionsDisplay:
             n = 1 if len(one.classes) == 2 and not one.multilabel else _CLASSES
             columns = np.argsort(-one.logits, kind="stable")[:n].tolist()
         else:
-            columns = [class_index(one.classes, label, "labels") for label in labels]
+            columns = class_indices(one.classes, labels)
         one = one.words() if words else one
         return cls(one.tokens, one.contributions[:, columns], one.classes[columns].tolist()).plot(ax=ax)
 
@@ -98,7 +98,13 @@ class TokenContributionsDisplay:
         -------
         TokenContributionsDisplay
             Itself.
+
+        Raises
+        ------
+        ValueError
+            If `width` is no int of at least 1.
         """
+        check_count(width, "width")
         cells = list(_cells([shown(token, width) for token in self.tokens], width))
         n_lines, n_labels = (cells[-1][0] + 1 if cells else 1), len(self.labels)
         height = 1 + _ROW * n_labels + 0.4  # of a line, with what is left free below it

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from skspace._operators import Spaces
 from skspace.inspection._contributions import TokenContributions, token_contributions
 from skspace.inspection._occurrences import find_occurrences, word_values
-from skspace.inspection._reading import check_texts_for, class_index, token_terms
+from skspace.inspection._reading import check_count, check_texts_for, check_y, class_index, token_terms
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -79,7 +79,7 @@ def polarization(clf: Any, texts: Any, label: Any, other: Any, *, min_count: int
     TypeError
         If `clf` is no SpaceClassifier or was fitted on vectors; if `texts` are none.
     ValueError
-        If there is no such class, both are the same, min_count is not positive, or no word occurs so often.
+        If there is no such class, both are the same, min_count is no int of at least 1, or no word occurs so often.
     sklearn.exceptions.NotFittedError
     """
     texts = check_texts_for(clf, texts)
@@ -155,7 +155,7 @@ def group_errors(clf: Any, texts: Any, y: Any, groups: Any, *, positive: Any, to
         True labels.
     groups : mapping of str to array-like of bool of shape (n_texts,), or a data frame of bools
         Which texts belong to which group, the people they speak of, say; a text may belong to several.
-    positive : list of labels
+    positive : label or list of labels
         Which labels count as an alarm, ``["hatespeech", "offensive"]``. The others are negative.
     top : int, default=5
         Words that are named a group, at most.
@@ -170,8 +170,8 @@ def group_errors(clf: Any, texts: Any, y: Any, groups: Any, *, positive: Any, to
     TypeError
         If `clf` is no SpaceClassifier or was fitted on vectors, or `groups` is no mapping.
     ValueError
-        If y or a group has another length, a label is unknown, `positive` leaves no label on either side, or a text may
-        have several labels.
+        If y or a group has another length, a label is unknown, `positive` leaves no label on either side, top is no
+        int of at least 1, or a text may have several labels.
     sklearn.exceptions.NotFittedError
 
     Notes
@@ -188,36 +188,34 @@ def group_errors(clf: Any, texts: Any, y: Any, groups: Any, *, positive: Any, to
         raise ValueError(
             f"positive must name some of the classes {clf.classes_.tolist()} and not all. Got {positive!r}."
         )
-    labels = y.to_list() if hasattr(y, "to_list") else np.asarray(y).tolist()
-    if len(labels) != len(texts):
-        raise ValueError(f"y must have a label for each of the {len(texts)} texts. Got {len(labels)} instead.")
-    true = np.array([class_index(clf.classes_, label, "y") for label in labels])
-    members = {"(all)": np.ones(len(texts), bool)} | _check_groups(groups, len(texts))
+    check_count(top, "top")
+    true = np.array([class_index(clf.classes_, label, "y") for label in check_y(y, len(texts))])
+    members = [("(all)", np.ones(len(texts), bool)), *_check_groups(groups, len(texts))]
     explanations = token_contributions(clf, texts)
     predicted = np.array([int(one.logits.argmax()) for one in explanations])
-    return [_errors_of(name, mask, true, predicted, alarm, explanations, top) for name, mask in members.items()]
+    return [_errors_of(name, mask, true, predicted, alarm, explanations, top) for name, mask in members]
 
 
 def _as_list(positive: Any) -> list[Any]:
-    return list(positive) if isinstance(positive, (list, tuple, set, np.ndarray)) else [positive]
+    return [positive] if isinstance(positive, str) or not hasattr(positive, "__iter__") else list(positive)
 
 
-def _check_groups(groups: Any, n_texts: int) -> dict[str, NDArray[np.bool_]]:
+def _check_groups(groups: Any, n_texts: int) -> list[tuple[str, NDArray[np.bool_]]]:
     if not isinstance(groups, Mapping) and not hasattr(groups, "columns"):
         raise TypeError(
             "groups must map the names of groups to arrays of bool, or be a data frame of such columns. Got "
             f"{type(groups).__name__} instead."
         )
     names = groups.columns if hasattr(groups, "columns") else groups
-    checked = {}
+    checked = []
     for name in names:
         mask = np.asarray(groups[name])
-        if mask.shape != (n_texts,) or not np.isin(mask, [False, True]).all():
+        if mask.shape != (n_texts,) or not all(isinstance(x, (int, float)) and x in (0, 1) for x in mask.tolist()):
             raise ValueError(
                 f"groups[{name!r}] must say True or False for each of the {n_texts} texts. Got an array of shape "
                 f"{mask.shape} and type {mask.dtype} instead."
             )
-        checked[str(name)] = mask.astype(bool)
+        checked.append((str(name), mask.astype(bool)))
     return checked
 
 

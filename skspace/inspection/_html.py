@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 __all__ = ["fragment", "save_page", "visible"]
@@ -24,8 +25,12 @@ _DEEPEST = 0.55  # opacity: text keeps a contrast of 4.5 to 1 on white and on bl
 _FAINTEST = 0.04  # what is less is not coloured at all
 _NAMED = 3  # tokens that the sentence under the text names on each side
 
-# Characters that turn the direction of what follows, so that a page shows another text than the model has read.
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# What cannot be seen, or turns the direction of the page, so that a reader sees another text than the model has read.
+# Joiners and variation selectors stay: emoji and several scripts are written with them.
+_HIDDEN = regex.compile(
+    r"[[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]--[\t\n\u200c\u200d\p{Variation_Selector}]]", regex.V1
+)
+_READABLE = regex.compile(r"[^\s\p{M}\p{C}]")
 
 _STYLE = """<style>
 .skspace-why{max-width:60em;line-height:1.5}
@@ -36,6 +41,7 @@ _STYLE = """<style>
 .skspace-why .for{border-bottom:2px solid rgb(0,114,178)}
 .skspace-why .against{border-bottom:2px dotted rgb(213,94,0)}
 .skspace-why .special,.skspace-why .unseen{opacity:.75;font-size:.85em;margin:0 .3em}
+.skspace-why strong,.skspace-why .special{unicode-bidi:isolate}
 .skspace-why .unseen{text-decoration:line-through}
 .skspace-why .scroll{overflow:auto;max-height:20em}
 .skspace-why table{border-collapse:collapse;font-variant-numeric:tabular-nums}
@@ -68,17 +74,20 @@ class _Piece(NamedTuple):
 
 def visible(text: str) -> str:
     """With what cannot be seen, or turns the direction of the page, named by its code point; tabs and lines kept."""
-    return "".join(f"⟦U+{ord(sign):04X}⟧" if _is_hidden(sign) else sign for sign in text)
+    return _HIDDEN.sub(lambda sign: f"⟦U+{ord(sign[0]):04X}⟧", text)
 
 
-def _is_hidden(sign: str) -> bool:
-    return sign in _TURNING or (sign not in "\t\n" and unicodedata.category(sign) in {"Cc", "Cs"})
+def _direction(text: str) -> str:
+    """That of the first letter, as HTML's dir="auto", which special tokens before it would mislead."""
+    kinds = (unicodedata.bidirectional(sign) for sign in text)
+    return "rtl" if next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L" else "ltr"
 
 
 def fragment(explanation: Any, columns: list[int]) -> str:
     """One panel a class, and the table."""
-    pieces = list(_pieces(explanation))
-    scale = max(np.abs(explanation.contributions[:, columns]).max(initial=0.0), 1e-12)
+    pieces = [piece._replace(text=_text(piece.text)) for piece in _pieces(explanation)]  # once for all panels
+    values = np.array([piece.values[columns] for piece in pieces if piece.values is not None])
+    scale = max(np.abs(values).max(initial=0.0), 1e-12)
     predicted = set(explanation.predicted) or {explanation.classes[columns[0]]}
     panels = [
         _panel(explanation, pieces, column, scale, explanation.classes[column] in predicted) for column in columns
@@ -103,22 +112,22 @@ def _pieces(explanation: Any) -> Iterator[_Piece]:
     """The text from its beginning to its end: tokens, what lies between, and what the model did not see."""
     text, end = explanation.text, 0
     shown: list[_Piece] = []
+    last = -1  # the last token with characters
     for token, (begin, stop), values in zip(
         explanation.tokens, explanation.spans, explanation.contributions, strict=True
     ):
         if begin == stop:
             shown.append(_Piece(token, "special", values))
-        elif stop <= end and shown:  # a further piece of the same character, as byte-level tokenizers make them
-            last = max(i for i, piece in enumerate(shown) if piece.kind == "token")
+        elif stop <= end:  # a further piece of the same character, as byte-level tokenizers make them
             shown[last] = shown[last]._replace(values=shown[last].values + values)
         else:
             if begin > end:
                 shown.append(_Piece(text[end:begin], "between", None))
             shown.append(_Piece(text[max(begin, end) : stop], "token", values))
-            end = stop
+            last, end = len(shown) - 1, stop
     yield from shown
     if end < len(text):
-        yield _Piece(text[end:], "unseen" if text[end:].strip() else "between", None)
+        yield _Piece(text[end:], "unseen" if _READABLE.search(text, end) else "between", None)
 
 
 def _head(explanation: Any) -> str:
@@ -139,7 +148,7 @@ def _panel(explanation: Any, pieces: list[_Piece], column: int, scale: float, op
             f"<summary><strong>{_text(explanation.classes[column])}</strong>: probability "
             f"{explanation.probabilities[column]:.2f}, logit {_number(explanation.logits[column])} = "
             f"{_number(explanation.bias[column])} (intercept) {_number(values.sum())} (this text)</summary>",
-            f'<p class="text" dir="auto">{shown}</p>',
+            f'<p class="text" dir="{_direction(explanation.text)}">{shown}</p>',
             f"<p>{_sentence(explanation, values)}</p>",
             "</details>",
         ]
@@ -147,11 +156,10 @@ def _panel(explanation: Any, pieces: list[_Piece], column: int, scale: float, op
 
 
 def _shown(piece: _Piece, column: int, scale: float) -> str:
-    content = _text(piece.text)
     if piece.kind == "unseen":
-        return f'<span class="unseen" title="not read: the text was truncated">{content}</span>'
+        return f'<span class="unseen" title="not read by the model">{piece.text}</span>'
     if piece.values is None:
-        return content
+        return piece.text
     value = float(piece.values[column])
     strength = abs(value) / scale
     side = "" if strength < _FAINTEST else "for" if value > 0 else "against"
@@ -159,7 +167,7 @@ def _shown(piece: _Piece, column: int, scale: float) -> str:
     colour = _FOR if value > 0 else _AGAINST
     style = f' style="background:rgba({colour},{_DEEPEST * strength:.2f})"' if side else ""
     marked = f' class="{classes}"' if classes else ""
-    return f'<span{marked}{style} title="{value:+.2f}">{content}</span>'
+    return f'<span{marked}{style} title="{value:+.2f}">{piece.text}</span>'
 
 
 def _sentence(explanation: Any, values: NDArray[np.float64]) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from skspace._texts import check_texts
-from skspace.inspection._reading import check_classifier
+from skspace.inspection._reading import check_classifier, check_count, check_y
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -78,7 +78,7 @@ def neighbors(
     TypeError
         If `clf` is no SpaceClassifier or was fitted on vectors; if the texts are none.
     ValueError
-        If y has another length than the reference texts, or n_neighbors is not positive.
+        If y has another length than the reference texts, or n_neighbors is no int of at least 1.
     sklearn.exceptions.NotFittedError
 
     Notes
@@ -93,13 +93,8 @@ def neighbors(
             "sklearn.neighbors.NearestNeighbors on clf.transform(X)."
         )
     texts, reference_texts = check_texts(texts), check_texts(reference_texts, name="reference_texts")
-    labels = None if y is None else (y.to_list() if hasattr(y, "to_list") else np.asarray(y).tolist())
-    if labels is not None and len(labels) != len(reference_texts):
-        raise ValueError(
-            f"y must have a label for each of the {len(reference_texts)} reference_texts. Got {len(labels)} instead."
-        )
-    if n_neighbors < 1:
-        raise ValueError(f"n_neighbors must be at least 1. Got {n_neighbors!r} instead.")
+    labels = None if y is None else check_y(y, len(reference_texts), "reference_texts")
+    check_count(n_neighbors, "n_neighbors")
     index = NearestNeighbors(n_neighbors=min(n_neighbors, len(reference_texts)), metric=metric)
     index.fit(clf.transform(reference_texts))
     distances, rows = index.kneighbors(clf.transform(texts))
@@ -112,5 +107,10 @@ def neighbors(
             [reference_texts[i] for i in near],
             None if labels is None else [labels[i] for i in near],
         )
-        for text, predicted, near, far in zip(texts, clf.predict(texts).tolist(), rows, distances, strict=True)
+        for text, predicted, near, far in zip(texts, _predicted(clf, texts), rows, distances, strict=True)
     ]
+
+
+def _predicted(clf: Any, texts: list[str]) -> list[Any]:
+    predicted = clf.predict(texts)
+    return [clf.classes_[row > 0].tolist() for row in predicted] if clf._multilabel else predicted.tolist()

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from skspace._operators import Spaces
-from skspace.inspection._reading import TokenizedText, read, tokenized
-from skspace.inspection._words import Span, span_of_each_token, word_spans
+from skspace.inspection._reading import TokenizedText, check_count, read, tokenized
+from skspace.inspection._words import Span, spans_of_tokens, word_spans
 
 __all__ = ["Occurrences", "WordValues", "find_occurrences", "word_values"]
 
@@ -78,10 +78,9 @@ def find_occurrences(clf: Any, texts: list[str], min_count: int) -> Occurrences:
     Raises
     ------
     ValueError
-        If min_count is not positive, or no word occurs so often.
+        If min_count is no int of at least 1, or no word occurs so often.
     """
-    if min_count < 1:
-        raise ValueError(f"min_count must be at least 1. Got {min_count!r} instead.")
+    check_count(min_count, "min_count")
     named = tokenized(clf, texts)
     units = [_words_with_tokens(one) for one in named]
     counts: dict[str, int] = {}
@@ -122,8 +121,7 @@ def find_occurrences(clf: Any, texts: list[str], min_count: int) -> Occurrences:
 
 def _words_with_tokens(one: TokenizedText) -> tuple[Sequence[tuple[int, int]], NDArray[np.int64]]:
     """Words that have a token (one behind the place of truncation has none), and for each token its word or -1."""
-    spans = word_spans(one.text)
-    owner = span_of_each_token(one.spans, spans)
+    spans, owner = spans_of_tokens(one.spans, word_spans(one.text))
     used = np.unique(owner[owner >= 0])
     return [spans[i] for i in used], np.where(owner >= 0, np.searchsorted(used, owner), -1)
 

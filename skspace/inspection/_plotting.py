@@ -7,6 +7,8 @@ readers tell apart; classes differ in their markers too.
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
+from itertools import accumulate
 from typing import Any
 
 from skspace.inspection._html import visible
@@ -60,9 +62,10 @@ def diverging() -> Any:
 
 
 def shown(text: Any, n: int = 30) -> str:
-    """A label or word on one line, cut."""
+    """A label or word on one line, of `n` columns at most."""
     line = " ".join(visible(str(text)).split())
-    return line if len(line) <= n else line[: n - 1] + "…"
+    ends = list(accumulate(map(columns_of, line), initial=0))
+    return line if ends[-1] <= n else line[: bisect_right(ends, n - 1) - 1] + "…"
 
 
 def columns_of(text: str) -> int:

@@ -5,7 +5,7 @@ The classifier is read by its attributes; its class is not imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -17,7 +17,19 @@ from skspace._operators import Spaces
 from skspace._texts import check_texts
 from skspace.inspection._words import Span
 
-__all__ = ["TokenizedText", "check_classifier", "check_texts_for", "class_index", "read", "token_terms", "tokenized"]
+__all__ = [
+    "TokenizedText",
+    "check_classifier",
+    "check_count",
+    "check_place",
+    "check_texts_for",
+    "check_y",
+    "class_index",
+    "class_indices",
+    "read",
+    "token_terms",
+    "tokenized",
+]
 
 
 class TokenizedText(NamedTuple):
@@ -89,6 +101,50 @@ def class_index(classes: NDArray[Any], label: Any, name: str = "label") -> int:
     """
     known = classes.tolist()
     for i, other in enumerate(known):
-        if other == label:
+        if np.ndim(label) == 0 and other == label:
             return i
     raise ValueError(f"There is no class {label!r}. The {name!r} parameter must be one of {known}.")
+
+
+def class_indices(classes: NDArray[Any], labels: Sequence[Any]) -> list[int]:
+    """Where each of several labels stands among the classes.
+
+    Raises
+    ------
+    ValueError
+        If `labels` is no list of at least one, or there is no such class.
+    """
+    if isinstance(labels, str) or np.ndim(labels) != 1 or not len(labels):
+        raise ValueError(
+            f"labels must be a list of at least one class. Got {labels!r} instead; one goes into a list: [label]."
+        )
+    return [class_index(classes, label, "labels") for label in labels]
+
+
+def check_y(y: Any, n_texts: int, what: str = "texts") -> list[Any]:
+    """Labels of any container as a list, one a text.
+
+    Raises
+    ------
+    ValueError
+        If y is no such container, or of another length.
+    """
+    labels = y.to_list() if hasattr(y, "to_list") else np.asarray(y).tolist()
+    if not isinstance(labels, list):
+        raise ValueError(f"y must be a list, array or Series of labels. Got {y!r:.60} instead.")
+    if len(labels) != n_texts:
+        raise ValueError(f"y must have a label for each of the {n_texts} {what}. Got {len(labels)} instead.")
+    return labels
+
+
+def check_count(value: Any, name: str) -> None:
+    """Refuse what is no int of at least 1."""
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be an int of at least 1. Got {value!r} instead.")
+
+
+def check_place(value: Any, name: str, n: int) -> int:
+    """A place among `n`."""
+    if not isinstance(value, (int, np.integer)) or not 0 <= value < n:
+        raise ValueError(f"The {name!r} parameter must be an int from 0 to {n - 1}. Got {value!r} instead.")
+    return int(value)

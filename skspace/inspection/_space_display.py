@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 
 from skspace._operators import Spaces
 from skspace.inspection._plotting import MARKERS, MUTED, PALETTE, new_axes, shown
-from skspace.inspection._reading import check_texts_for, class_index, read
+from skspace.inspection._reading import check_count, check_place, check_texts_for, check_y, class_index, read
 
 __all__ = ["ConceptSpaceDisplay"]
 
@@ -105,21 +105,18 @@ class ConceptSpaceDisplay:
         """
         texts = check_texts_for(clf, texts)
         column = class_index(clf.classes_, label)
-        n_members = clf.net_.module_.operators.n_members
-        if member not in range(n_members):
-            raise ValueError(
-                f"The 'member' parameter must be an int from 0 to {n_members - 1}. Got {member!r} instead."
-            )
+        member = check_place(member, "member", clf.net_.module_.operators.n_members)
         if on not in ("texts", "tokens"):
             raise ValueError(f"The 'on' parameter must be 'texts' or 'tokens'. Got {on!r} instead.")
         if n_components not in (2, 3):
             raise ValueError(f"The 'n_components' parameter must be 2 or 3. Got {n_components!r} instead.")
+        check_count(max_points, "max_points")
         classes = _classes_of(clf, texts, y)
         points, text = _points(clf, texts, column, member, on)
         if not len(points):
             raise ValueError(f"There is nothing to draw: the {len(texts)} texts have no tokens.")
         kept = np.unique(np.linspace(0, len(points) - 1, min(max_points, len(points))).astype(int))
-        points, axis_names, projected = _projected(points, n_components)
+        points, axis_names, projected = _projected(points, int(n_components))
         return cls(
             points[kept], [classes[i] for i in text[kept]], clf.classes_.tolist(), label, axis_names, projected
         ).plot(ax=ax)
@@ -162,15 +159,18 @@ class ConceptSpaceDisplay:
             ax.set_yticks([])
         ax.set_title(f"The space of {shown(self.space)}", parse_math=False)
         legend = ax.legend(
+            self.scatters_,
+            ["class"] * len(self.scatters_),  # named below: a legend leaves out what begins with _
             title="class",
             fontsize="small",
             loc="upper left",
             bbox_to_anchor=(1.05 if deep else 1.0, 1.0),
             frameon=False,
         )
-        for handle, name in zip(legend.legend_handles, legend.get_texts(), strict=True):
+        for handle, name, scatter in zip(legend.legend_handles, legend.get_texts(), self.scatters_, strict=True):
             handle.set_sizes([30])
             name.set_parse_math(False)
+            name.set_text(scatter.get_label())
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -197,9 +197,7 @@ def _classes_of(clf: Any, texts: list[str], y: Any) -> list[Any]:
                 "y must be given for a classifier with several labels a text: one class a text to colour by. Got None."
             )
         return clf.predict(texts).tolist()
-    labels = y.to_list() if hasattr(y, "to_list") else np.asarray(y).tolist()
-    if len(labels) != len(texts):
-        raise ValueError(f"y must have a label for each of the {len(texts)} texts. Got {len(labels)} instead.")
+    labels = check_y(y, len(texts))
     for label in labels:
         class_index(clf.classes_, label, "y")
     return labels
