@@ -214,7 +214,7 @@ def _bert():
     from transformers import BertConfig, BertModel, BertTokenizer
 
     vocab = _word_pieces()
-    return BertModel(BertConfig(vocab_size=len(vocab), **_BERT_LIKE)), BertTokenizer(vocab=vocab)
+    return BertModel(BertConfig(vocab_size=len(vocab), **_BERT_LIKE)), BertTokenizer(vocab=vocab, do_lower_case=True)
 
 
 def _distilbert():

@@ -5,6 +5,7 @@ suite of our own for them.
 """
 
 import pytest
+import sklearn
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skspace import SpaceClassifier
@@ -16,7 +17,7 @@ def checks():
 
 def test_number_of_official_checks():
     """So that the suite cannot pass by being empty."""
-    assert len(checks()) >= 73
+    assert len(checks()) >= (72 if sklearn.__version__.startswith("1.8.") else 73)
     names = {check.func.__name__ for _, check in checks()}
     assert "check_estimators_partial_fit_n_features" in names  # and does nothing where there is no partial_fit
     assert hasattr(SpaceClassifier, "partial_fit")
