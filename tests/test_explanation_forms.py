@@ -1,6 +1,7 @@
 """What an explanation can be turned into: words, spans, HTML, plain text, a data frame, JSON."""
 
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -239,6 +240,12 @@ def test_html_has_all_figures_in_a_table():
     cells = [data for data in parsed(one.to_html(["y"])).text if data.startswith(("+", "−"))]
     wanted = [*one.contributions[:, 1], one.bias[1], one.logits[1]]
     assert cells == [f"{value:+.2f}".replace("-", "−") for value in wanted]
+
+
+def test_the_largest_contribution_is_the_deepest_however_small():
+    one = explanation("a b", ["a", "b"])
+    one.contributions[:] = [[0, 0.004], [0, -0.002]]
+    assert re.findall(r"rgba\(.*?\)", one.to_html(["yes"])) == ["rgba(0,114,178,0.55)", "rgba(213,94,0,0.28)"]
 
 
 def test_html_can_be_read_and_reached_without_a_mouse():
