@@ -25,7 +25,7 @@ TEXTS = [
     "short text",
     "",
     "my parcel is late and my account was charged",
-    "charged twice, twice",
+    "charged twice, twice refunded",  # its last word is of many pieces
     "short",
 ]
 LABELS = ["delivery", "billing", "delivery", "other", "other", "delivery", "billing", "other"]

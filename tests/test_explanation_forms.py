@@ -1,6 +1,7 @@
 """What an explanation can be turned into: words, spans, HTML, plain text, a data frame, JSON."""
 
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -69,6 +70,7 @@ def test_words_that_no_token_tells_apart():
     reach, owner = spans_of_tokens([(0, 1), (1, 4), (5, 7)], words)
     assert [reach[i] for i in owner] == [(0, 1), (1, 3), (4, 7)]
     assert spans_of_tokens([(0, 1)], words)[0] == words  # truncated
+    assert spans_of_tokens([(2, 3)], words)[0] == words  # beside others, not in them
 
 
 def test_a_token_of_several_words_shows_all_of_them():
@@ -223,7 +225,10 @@ def test_html_marks_both_sides_without_colour_too():
     zero = explanation("good bad dull", ["good", "bad", "dull"])
     zero.contributions[:] = [[0, 0], [0, -1], [0, 0]]
     assert "For it: nothing. Against it: <bdi>bad</bdi> (−1.00).</p>" in zero.to_html(["yes"])
+    one.logits[:] = [-1, 1.101]
     html = one.to_html(["yes"])
+    summary = "<strong>yes</strong>: probability 0.89, logit +1.10 = +0.10 (intercept) +1.00 (this text)</summary>"
+    assert summary in html
     assert '<span class="for" style="background:rgba(0,114,178,0.55)" title="+2.00">good</span>' in html
     assert '<span class="against" style="background:rgba(213,94,0,0.28)" title="-1.00">bad</span>' in html
     assert '<span title="-0.00">dull</span>' in html
@@ -235,6 +240,12 @@ def test_html_has_all_figures_in_a_table():
     cells = [data for data in parsed(one.to_html(["y"])).text if data.startswith(("+", "−"))]
     wanted = [*one.contributions[:, 1], one.bias[1], one.logits[1]]
     assert cells == [f"{value:+.2f}".replace("-", "−") for value in wanted]
+
+
+def test_the_largest_contribution_is_the_deepest_however_small():
+    one = explanation("a b", ["a", "b"])
+    one.contributions[:] = [[0, 0.004], [0, -0.002]]
+    assert re.findall(r"rgba\(.*?\)", one.to_html(["yes"])) == ["rgba(0,114,178,0.55)", "rgba(213,94,0,0.28)"]
 
 
 def test_html_can_be_read_and_reached_without_a_mouse():
@@ -259,6 +270,12 @@ def test_html_opens_what_was_predicted():
     assert html.count("<details open>") == 1
     assert html.count("<details>") == 3  # the two next, and the table
     assert one._repr_html_() == html
+    assert f"<details open>\n<summary><strong>{one.predicted[0]}</strong>" in one.to_html(list("uvwxyz"))
+    several = explanation("a b", ["a", "b"], classes=(0, 1, 2), multilabel=True)
+    several.logits[:] = [1, -1, 1]
+    assert several.to_html([0, 1, 2]).count("<details open>") == 2
+    several.logits[:] = -1
+    assert several.to_html([0, 1, 2]).count("<details open>") == 1
     with pytest.raises(ValueError, match=r"There is no class 'k'. The 'labels' parameter must be one of \['u', 'v'"):
         one.to_html(["k"])
     for labels in ("uv", [], 3):

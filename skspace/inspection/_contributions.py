@@ -108,7 +108,7 @@ class TokenContributions:
         """The same with word pieces put together to words; the sum stays what it is.
 
         A word keeps its apostrophes, tags and handles their sign; other signs in a row are one unit; characters of
-        Chinese and Japanese stand alone. Special tokens stay as they are.
+        Chinese and Japanese stand alone. Words that one token covers stay together. Special tokens stay as they are.
         """
         return self._merged(word_spans(self.text))
 
