@@ -33,6 +33,17 @@ autodoc_typehints = "none"  # numpydoc says types, and what they mean
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
+
+class QuickstartFirst:
+    """The gallery's order: by name, but for where one begins."""
+
+    def __init__(self, folder):
+        pass
+
+    def __call__(self, name):
+        return name != "quickstart.py", name
+
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 sphinx_gallery_conf = {
@@ -41,7 +52,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"(plot_\w+|quickstart)\.py$",
     "ignore_pattern": r"(__init__|tune_latent)\.py$",
     "nested_sections": False,
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": QuickstartFirst,
     "download_all_examples": False,
     "remove_config_comments": True,
     "abort_on_example_error": True,
