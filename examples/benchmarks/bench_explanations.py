@@ -262,8 +262,8 @@ def choose(method, log, variants, question):
     return [max((variant for variant in variants if variant != ANOTHER_QUESTION), key=worth)]
 
 
-def by_post(method, log, scores, kind):
-    """{post: {measure: value}} on the test split, and the variants' names by question; draws are averaged.
+def by_post(method, log, scores, kind, sample):
+    """{post: {measure: value}} of these test posts, and the variants' names by question; draws are averaged.
 
     `kind` is "chosen", "plain" or a variant's name.
     """
@@ -274,35 +274,41 @@ def by_post(method, log, scores, kind):
         chosen = variants if method == "random" else variants[:1] if kind == "plain" else chosen
         rows = [of_variant(log, "test", method, variant) for variant in chosen]
         names[question] = " ".join(chosen) if len(chosen) == 1 else ""
-        for post in rows[0]:
+        for post in rows[0].keys() & sample:
             means = {name: float(np.mean([row[post][name] for row in rows])) for name in of_question}
             found.setdefault(post, {"predicted": rows[0][post]["predicted"]}).update(means)
     return found, names
 
 
-def summary(method, log, scores, kind, ours, kept):
+def summary(method, found, kind, ours, kept):
     """Means over posts, and how much larger ours are, with intervals."""
-    rows, names = by_post(method, log, scores, kind)
-    rows = {post: row for post, row in rows.items() if kept(row)}
+    rows = {post: row for post, row in sorted(found[0].items()) if kept(row)}
     means = {name: float(np.nanmean([row[name] for row in rows.values()])) for name in sum(QUESTIONS.values(), ())}
     for name in ("iou", "iou_single"):
         means[f"{name}_f1"] = measures.f1(means[f"{name}_p"], means[f"{name}_r"])
     gaps = {name: measures.interval([ours[post][name] - rows[post][name] for post in rows]) for name in COMPARED}
-    return {"method": method, "kind": kind, "variants": names, "posts": len(rows), "means": means, "ours_minus": gaps}
+    return {
+        "method": method,
+        "kind": kind,
+        "variants": found[1],
+        "posts": len(rows),
+        "means": means,
+        "ours_minus": gaps,
+    }
 
 
 def results(args):
     """A row a layer, kind, set of posts and method that has measures."""
-    rows = []
+    rows, sample = [], {post.id for post in posts("test", args.posts)}
     for layer in args.layers:
         folder = layer_folder(args.out, layer, args.seed)
         scores, log = score_log(folder), measure_log(folder)
         present = [name for name in METHODS if any(key[:2] == ("test", name) for key in log.rows)]
         for kind in ("chosen", "plain", ANOTHER_QUESTION) if "ours" in present else ():
-            ours, _ = by_post("ours", log, scores, kind)
             methods = [name for name in present if kind != ANOTHER_QUESTION or kind in variants_of(name, scores)]
+            found = {name: by_post(name, log, scores, kind, sample) for name in methods}
             for group, kept in {"all": lambda row: True, "predicted hateful or offensive": _is_harmful}.items():
-                of_kind = [summary(name, log, scores, kind, ours, kept) for name in methods]
+                of_kind = [summary(name, found[name], kind, found["ours"][0], kept) for name in methods]
                 rows += [{"layer": layer, "group": group} | row for row in of_kind]
     return rows
 
@@ -396,13 +402,15 @@ def main():
     parser.add_argument("--lime-samples", type=int, default=500)
     parser.add_argument("--cost-posts", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the classifier")
+    parser.add_argument("--no-cost", action="store_true", help="do not time")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     if not args.table:
         for layer in args.layers:
             run_layer(args, layer)
-        cost(args)
+        if not args.no_cost:
+            cost(args)
     show(args)
 
 
