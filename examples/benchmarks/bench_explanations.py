@@ -255,11 +255,13 @@ def choose(method, log, variants, question):
     """The variant that does best on the validation split; of the random order all draws."""
     if method == "random":
         return variants
+    rows = {variant: of_variant(log, "val", method, variant) for variant in variants if variant != ANOTHER_QUESTION}
+    common_posts = set.intersection(*map(set, rows.values()))
 
     def worth(variant):
-        return np.nanmean([row[question] for row in of_variant(log, "val", method, variant).values()])
+        return np.nanmean([rows[variant][post][question] for post in common_posts])
 
-    return [max((variant for variant in variants if variant != ANOTHER_QUESTION), key=worth)]
+    return [max(rows, key=worth)]
 
 
 def by_post(method, log, scores, kind, sample):

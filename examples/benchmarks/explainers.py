@@ -23,6 +23,7 @@ from skspace.inspection import token_contributions
 
 RANDOM_DRAWS = 5
 INTEGRATION_STEPS = 50  # captum's own
+TINY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -185,24 +186,47 @@ def spaces_of(subject, post):
 
 
 def from_the_spaces(subject, post):
-    """Two more from the same attention and context attributions as the contributions.
+    """More from the same attention and context attributions as the contributions; nothing is encoded.
 
     - without cancelling: sizes of the word's terms of the predicted class's logit, one a member, space and axis, added;
+    - largest piece, without cancelling: of the word's tokens the one of which that is most;
     - left out of the pooling: what the logit loses if the word's vectors are left out, in closed form: a centroid
-      without the word is (mu - sum alpha C) / (1 - sum alpha), sums over the word's tokens.
+      without the word is (mu - sum alpha C) / (1 - sum alpha), sums over the word's tokens;
+    - one after another out of the pooling: see `greedy`.
     """
     spaces, own, owner = spaces_of(subject, post)
-    attention = spaces.attention.double().numpy()
-    n = len(post.words)
-    share = sum_by_word(attention, owner, n)  # (n_words, M, K, m)
-    part = sum_by_word(attention * spaces.concepts.double().numpy(), owner, n)
-    lost = (part - share * spaces.centroids[0].double().numpy()) / np.maximum(1 - share, 1e-9)
-    coef = subject.cached.coef_[:, own]  # (M, K * m)
-    part, lost = (values.reshape(n, *coef.shape) for values in (part, lost))
+    attention, centroids = spaces.attention.double().numpy(), spaces.centroids[0].double().numpy()
+    terms = attention * spaces.concepts.double().numpy()  # (n_tokens, M, K, m)
+    n, coef = len(post.words), subject.cached.coef_.astype(float)  # (M, K, K * m)
+    share, part = sum_by_word(attention, owner, n), sum_by_word(terms, owner, n)
+    lost = (part - share * centroids) / np.maximum(1 - share, TINY)
     return {
-        "without cancelling": np.abs(part * coef).sum((1, 2)),
-        "left out of the pooling": (lost * coef).sum((1, 2)),
+        "without cancelling": sizes(part, coef[:, own]),
+        "largest piece, without cancelling": largest_piece(sizes(terms, coef[:, own]), owner, np.zeros(n)),
+        "left out of the pooling": np.einsum("wmf,mf->w", lost.reshape(n, len(coef), -1), coef[:, own]),
+        "one after another out of the pooling": greedy(share, part, centroids, coef, subject.cached.intercept_, own),
     }
+
+
+def sizes(terms, coef):
+    return np.abs(terms.reshape(len(terms), *coef.shape) * coef).sum((1, 2))
+
+
+def greedy(share, part, centroids, coef, intercept, own):
+    """Rank the words by when they go, if each time that one is left out which leaves the predicted class least likely.
+
+    The probability is that of the pooling over what is left, in closed form.
+    """
+    n, left, total = len(part), np.ones_like(centroids), centroids.copy()
+    remaining, scores = list(range(n)), np.zeros(n)
+    while remaining:
+        without = (total - part[remaining]) / np.maximum(left - share[remaining], TINY)
+        logits = np.einsum("wmf,mkf->wk", without.reshape(len(remaining), len(coef), -1), coef) + intercept
+        gone = remaining[int((logits[:, own] - np.logaddexp.reduce(logits, axis=1)).argmin())]
+        scores[gone] = len(remaining)
+        remaining.remove(gone)
+        left, total = left - share[gone], total - part[gone]
+    return scores
 
 
 def attention_weights(subject, post):
