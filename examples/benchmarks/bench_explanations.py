@@ -211,6 +211,7 @@ def cost(args):
     examined.lime_samples = args.lime_samples
     ours = {
         "ours, cached": lambda post: token_contributions(examined.cached, [post.text])[0].merge(post.spans),
+        "ours, cached, all variants": lambda post: METHODS["ours"](examined, post),
         "ours, not cached": lambda post: token_contributions(examined.uncached, [post.text])[0].merge(post.spans),
         "predict, cached": lambda post: examined.cached.predict([post.text]),
         "predict, not cached": lambda post: examined.uncached.predict([post.text]),
@@ -328,7 +329,10 @@ def show(args):
         print(f"Layer {layer}, {kind}, {group}: {part[0]['posts']} posts, k = {mean_rationale()}\n")
         show_means(part)
         show_gaps(part)
-    for layer in dict.fromkeys(row["layer"] for row in rows):
+    layers = list(dict.fromkeys(row["layer"] for row in rows))
+    if len(layers) == 2:
+        show_layers(args, *layers)
+    for layer in layers:
         show_variants(args, layer)
     show_cost(args)
 
@@ -367,6 +371,24 @@ def show_gaps(rows):
     )
 
 
+def show_layers(args, one, other):
+    """The plain scores in one layer's classifier and in the other's, post by post."""
+    sample = {post.id for post in posts("test", args.posts)}
+    found = {}
+    for layer in (one, other):
+        folder = layer_folder(args.out, layer, args.seed)
+        scores, log = score_log(folder), measure_log(folder)
+        present = {key[1] for key in log.rows if key[0] == "test"}
+        found[layer] = {name: by_post(name, log, scores, "plain", sample)[0] for name in present}
+    lines = []
+    for name in METHODS:
+        if all(name in found[layer] for layer in found):
+            a, b = (found[layer][name] for layer in (one, other))
+            gaps = [measures.interval([a[post][m] - b[post][m] for post in sorted(a)]) for m in COMPARED]
+            lines.append([name, *("{:+.3f} [{:+.3f}, {:+.3f}]".format(*gap) for gap in gaps)])
+    table([f"plain, layer {one} minus layer {other}", *COMPARED], lines)
+
+
 def show_variants(args, layer):
     """What was tried, on the validation split."""
     folder = layer_folder(args.out, layer, args.seed)
@@ -385,10 +407,14 @@ def show_cost(args):
     figures = json.loads((args.out / "cost.json").read_text("utf-8"))
     base = figures["wall_and_processor"]["ours, cached"]
     table(
-        ["one text at a time", "wall ms", "processor ms", "to ours, cached"],
+        ["one text at a time", "wall ms", "processor ms", "to ours, cached: wall", "processor"],
         [
-            [name, f"{1e3 * wall:.2f}", f"{1e3 * processor:.2f}", f"{wall / base[0]:.1f}"]
-            for name, (wall, processor) in figures["wall_and_processor"].items()
+            [
+                name,
+                *(f"{1e3 * t:.2f}" for t in times),
+                *(f"{t / of_ours:.1f}" for t, of_ours in zip(times, base, strict=True)),
+            ]
+            for name, times in figures["wall_and_processor"].items()
         ],
     )
     print(f"{figures['n']:,} cached texts at once: {figures['many']:.1f} s, {figures['threads']} threads\n")
