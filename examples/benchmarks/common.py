@@ -20,14 +20,19 @@ PACKAGES = ("torch", "transformers", "scikit-learn", "numpy")
 
 def read(name, split):
     """Texts and labels of one split of a set in $SKSPACE_DATA; None where the set has no such split."""
+    rows = read_rows(name, split)
+    return None if rows is None else [[row[column] for row in rows] for column in ("text", "label")]
+
+
+def read_rows(name, split):
+    """The same as dicts, with all the columns that the set has."""
     if "SKSPACE_DATA" not in os.environ:
         sys.exit("Set SKSPACE_DATA to a folder that holds SET/train.csv.gz and test.csv.gz.")
     path = Path(os.environ["SKSPACE_DATA"]) / name / f"{split}.csv.gz"
     if not path.exists():
         return None
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        rows = [(row["text"], row["label"]) for row in csv.DictReader(file)]
-    return [list(column) for column in zip(*rows, strict=True)]
+        return list(csv.DictReader(file))
 
 
 def minilm_folder():
