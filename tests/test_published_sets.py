@@ -13,6 +13,7 @@ import tarfile
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -130,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield server
         server.shutdown()
@@ -508,20 +509,22 @@ def test_no_space_for_the_download(serve, server, tmp_path, monkeypatch):
 # -------------------------------------------------------------------- writing that fails
 
 
-@pytest.fixture
-def small_files_only():
-    """A limit that the kernel sets: writing a larger file fails, as on a full disk."""
+@contextmanager
+def small_files_only(n_bytes):
+    """A limit that the kernel sets: writing a larger file fails, as on a full disk.
+
+    Not in a fixture: pytest's own report may go to a file that is larger, and is written before a fixture ends.
+    """
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    def limit(n_bytes):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
 
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_no_space_for_the_tidy_form(serve, tmp_path, small_files_only):
+def test_no_space_for_the_tidy_form(serve, tmp_path):
     numbers = np.random.default_rng(0).integers(0, 10, (2, 200)).astype(str)
     members = [
         (f"aclImdb/{split}/pos/0_8.txt", "".join(digits)) for split, digits in zip(SPLITS["imdb"], numbers, strict=True)
@@ -530,11 +533,9 @@ def test_no_space_for_the_tidy_form(serve, tmp_path, small_files_only):
     fetch = serve("imdb", {"aclImdb_v1.tar.gz": content})
     (tmp_path / "imdb").mkdir()
     (tmp_path / "imdb" / "aclImdb_v1.tar.gz").write_bytes(content)
-    small_files_only(100)
     place = re.escape(str(tmp_path / "imdb"))
-    with pytest.raises(
-        OSError, match=rf"Expected to write train, test to {place}, got .*File too large.*Make room there"
-    ):
+    message = rf"Expected to write train, test to {place}, got .*File too large.*Make room there"
+    with pytest.raises(OSError, match=message), small_files_only(100):
         fetch(data_home=tmp_path)
     assert tree(tmp_path) == ["imdb/aclImdb_v1.tar.gz"]
 
