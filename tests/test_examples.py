@@ -88,6 +88,7 @@ def run_without_network(script, tmp_path, **environment):
         PYTHONPATH=os.pathsep.join(filter(None, [str(guard), os.environ.get("PYTHONPATH")])),
         NETWORK_LOG=str(tmp_path / "network"),
         HF_HUB_OFFLINE="0",  # it must not try, rather than not be able to
+        OMP_NUM_THREADS="1",  # two are much slower where others are at work
         MPLBACKEND="Agg",
         MPLCONFIGDIR=str(tmp_path / "matplotlib"),
         DISPLAY="",  # with a display matplotlib warns that Agg shows nothing
@@ -109,6 +110,7 @@ def test_gallery(name, minilm, tmp_path):
     assert left == set()
 
 
+@pytest.mark.skipif("SKSPACE_SLOW_TESTS" not in os.environ, reason="a minute; set SKSPACE_SLOW_TESTS=1")
 @pytest.mark.parametrize("name", REAL)
 def test_gallery_on_real_texts(name, minilm, data_folder, tmp_path):
     pytest.importorskip("matplotlib")
@@ -121,7 +123,7 @@ def test_gallery_without_dask(minilm, tmp_path):
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "distributed.py").write_text("raise ImportError('not here')")
     path = os.pathsep.join(filter(None, [str(tmp_path / "without"), os.environ.get("PYTHONPATH")]))
-    output = run("plot_dask.py", cwd=tmp_path, PYTHONPATH=path, MPLBACKEND="Agg", DISPLAY="")
+    output = run("plot_dask.py", cwd=tmp_path, PYTHONPATH=path, OMP_NUM_THREADS="1", MPLBACKEND="Agg", DISPLAY="")
     assert output.startswith("dask.distributed is not installed: pip install 'skspace[dask]'.")
     assert re.search(GALLERY["plot_dask"], output, re.M), output
 
