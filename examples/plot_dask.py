@@ -3,7 +3,8 @@ Encode and search on a Dask cluster
 ===================================
 
 The slow part of a large corpus is encoding it, and that can be spread over machines: they share a folder, and each text
-is encoded by one of them. Here the cluster is two processes of this machine; on a real one only the ``Client`` differs.
+is encoded by one of them. Here the cluster is two workers within this process; on a real one only the ``Client``
+differs.
 
 Needs ``pip install 'skspace[dask]'``. Without it joblib's own processes do the same work.
 """
@@ -11,9 +12,8 @@ Needs ``pip install 'skspace[dask]'``. Without it joblib's own processes do the 
 # %%
 # A cluster
 # ---------
-# ``SubprocessCluster`` starts its workers as programs of their own, which spares this script the guard
-# ``if __name__ == "__main__":`` that a ``LocalCluster`` of processes needs. With a cluster elsewhere this would be
-# ``Client("scheduler:8786")``.
+# ``processes=False`` keeps the workers within this process, as threads: nothing to start, and nothing that can be left
+# behind. With a cluster elsewhere this would be ``Client("scheduler:8786")``.
 
 import tempfile
 
@@ -25,14 +25,12 @@ from skspace import SpaceClassifier, TokenEncoder
 from skspace.datasets import load_support_messages
 
 try:
-    from distributed import Client, SubprocessCluster
+    from distributed import Client
 except ImportError:
-    cluster, backend = None, "loky"
+    client, backend = None, "loky"
     print("dask.distributed is not installed: pip install 'skspace[dask]'. Going on with processes of joblib.")
 else:
-    cluster, backend = SubprocessCluster(n_workers=2, threads_per_worker=1, dashboard_address=None), "dask"
-    client = Client(cluster)
-    client.wait_for_workers(2)
+    client, backend = Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None), "dask"
     print(f"{len(client.scheduler_info()['workers'])} workers of dask")
 
 # %%
@@ -81,9 +79,8 @@ ax.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %%
-# At the end the cluster is closed, and its processes with it.
+# At the end the client is closed, and the cluster that it has made with it.
 
-if cluster is not None:
+if client is not None:
     client.close()
-    cluster.close()
 folder.cleanup()
