@@ -25,13 +25,12 @@ exclude_patterns = ["_build", "_templates", "sg_execution_times.rst"]
 templates_path = ["_templates"]
 suppress_warnings = ["config.cache"]  # sphinx-gallery's sorting key is a class
 
-myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
+myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc says types, and what they mean
 numpydoc_show_class_members = False
-numpydoc_xref_param_type = False
 
 
 class QuickstartFirst:

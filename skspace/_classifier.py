@@ -19,6 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skspace._criterion import probabilities
 from skspace._encoder import TokenEncoder
 from skspace._fit_callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from skspace._lesson import read_lesson
@@ -455,11 +456,7 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probability of every class, (n_texts, n_classes); columns in the order of `classes_`."""
-        logits = self._logits(X)
-        if self._multilabel:
-            return 0.5 * (1 + np.tanh(logits / 2))  # the logistic function, without overflow
-        weights = np.exp(logits - logits.max(1, keepdims=True))
-        return weights / weights.sum(1, keepdims=True)
+        return probabilities(self._logits(X), multilabel=self._multilabel)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Logits, (n_texts, n_classes); with two classes z₁ − z₀, (n_texts,)."""

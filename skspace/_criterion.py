@@ -1,16 +1,26 @@
-"""What training makes small: cross-entropy and the two losses of the spaces, in one sum, with their weights.
+"""What training makes small: cross-entropy and the two losses of the spaces, in one sum; and its probabilities.
 
-Floor 2, torch only. A text of weight 2 counts as two texts in every term.
+Floor 2. A text of weight 2 counts as two texts in every term.
 """
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skspace._losses import inter_space_loss, intra_space_loss
 from skspace._operators import Spaces
 
-__all__ = ["SpaceCriterion", "indicator_of"]
+__all__ = ["SpaceCriterion", "indicator_of", "probabilities"]
+
+
+def probabilities(logits: NDArray[np.float64], *, multilabel: bool) -> NDArray[np.float64]:
+    """What the cross-entropy takes logits (..., n_classes) for: softmax, or with several labels each class by itself."""
+    if multilabel:
+        return 0.5 * (1 + np.tanh(logits / 2))  # the logistic function, without overflow
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
 
 
 class SpaceCriterion(nn.Module):

@@ -224,9 +224,8 @@ def test_dask(minilm, tmp_path, bytes_on_the_wire, cluster):
     assert_encoded_once(encoder, texts)
     vectors, n_tasks = encoder.cache_info()["n_bytes"], 8
     assert precompute_bytes < 4 * sum(len(text.encode()) for text in texts) + n_tasks * 20_000
-    # Heartbeats count too, more of them where the machine is busy.
-    assert precompute_bytes < vectors / 5
-    assert search_bytes < vectors / 2
+    assert precompute_bytes < vectors / 10
+    assert search_bytes < vectors / 5
     alone = search_over_n_latent(encoder).fit(texts, labels)
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
     n_threads = cluster.run(torch.get_num_threads)

@@ -4,6 +4,7 @@ import numpy as np
 from bench_accuracy import ENCODED_BY, METHODS, SETS, WITHOUT_CHANCE, file_name, macro_f1
 
 OURS = "space"
+CONTROLS = ("TF-IDF", "probe, last layer", "probe, first token", "probe, our layer", "linear bottleneck")
 N_DRAWS = 2000
 
 
@@ -13,11 +14,49 @@ def show(rows, out):
     methods = [method for method in METHODS if any(key[1] == method for key in rows)]
     for machine in sorted({row["machine"] for row in rows.values()}):
         print(f"{machine}\n")
+    summary_table(rows, sets, out)
     for score in ("accuracy", "macro_f1", "accuracy_new", "calibration_error"):
         scores_table(rows, sets, methods, score)
     for score in ("accuracy", "macro-F1"):
         differences_table(rows, sets, methods, out, score)
     costs_table(rows, sets, methods)
+
+
+def summary_table(rows, sets, out):
+    """The table of README and docs/accuracy.md: accuracy, and processor seconds of learning alone."""
+    print("## In short\n")
+    line(
+        "set",
+        "classes",
+        "probe, last layer",
+        "best frozen control",
+        "`SpaceClassifier()`",
+        "fine-tuning",
+        "seconds: ours",
+        "fine-tuning",
+    )
+    line(*["---"] * 8)
+    for name in sets:
+        mean = {method: 100 * np.mean(values(rows, name, method, "accuracy") or np.nan) for method in METHODS}
+        best = max(CONTROLS, key=mean.get)
+        found = 100 * np.array(values(rows, name, OURS, "accuracy"))
+        ours = f"**{found.mean():.1f}**" if found.mean() > mean[best] else f"{found.mean():.1f}"
+        spread = f" ± {found.std(ddof=1):.1f}" if len(found) > 1 else ""
+        seconds = {method: total(rows, [name], method, "processor_seconds", "fit") for method in (OURS, "fine-tuning")}
+        tuned = (
+            [f"{mean['fine-tuning']:.1f}", f"{seconds['fine-tuning']:,.0f}"] if mean["fine-tuning"] > 0 else ["", ""]
+        )
+        line(
+            name,
+            int(predictions(rows, name, OURS, out)[1].max()) + 1,
+            f"{mean['probe, last layer']:.1f}",
+            f"{mean[best]:.1f} ({best})",
+            ours + spread,
+            tuned[0],
+            f"{seconds[OURS]:,.0f}",
+            tuned[1],
+        )
+    print()
 
 
 def values(rows, name, method, figure):
@@ -67,7 +106,7 @@ def complete(means):
 def differences_table(rows, sets, methods, out, score):
     """Ours minus each other: the mean, and the 95% interval of a bootstrap over test texts and seeds."""
     others = [method for method in methods if method != OURS]
-    print(f"## {score} of `{OURS}` minus that of …, points, with 95% intervals\n")
+    print(f"## {score[0].upper()}{score[1:]} of `{OURS}` minus that of …, points, with 95% intervals\n")
     line("set", *others)
     line(*["---"] * (len(others) + 1))
     draws = {method: [] for method in others}

@@ -272,7 +272,7 @@ def _covariance(clf: Any, texts: list[str]) -> NDArray[np.float64]:
 
 
 def _effective_rank(covariance: NDArray[np.float64]) -> float:
-    """E to the power of the entropy of the singular values, taken as shares of their sum."""
+    """Perplexity of the singular values, taken as shares of their sum."""
     singular = np.sqrt(np.clip(np.linalg.eigvalsh(covariance), 0, None))
     if singular.sum() < 1e-9:
         return 0.0

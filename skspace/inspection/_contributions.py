@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skspace._criterion import probabilities
 from skspace.inspection import _html, _plain_text
 from skspace.inspection._reading import (
     check_count,
@@ -70,10 +71,7 @@ class TokenContributions:
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """Of every class, (n_classes,); as `SpaceClassifier.predict_proba`."""
-        if self.multilabel:
-            return 0.5 * (1 + np.tanh(self.logits / 2))
-        weights = np.exp(self.logits - self.logits.max())
-        return weights / weights.sum()
+        return probabilities(self.logits, multilabel=self.multilabel)
 
     @property
     def predicted(self) -> list[Any]:
