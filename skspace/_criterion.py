@@ -16,7 +16,7 @@ __all__ = ["SpaceCriterion", "indicator_of", "probabilities"]
 
 
 def probabilities(logits: NDArray[np.float64], *, multilabel: bool) -> NDArray[np.float64]:
-    """What the cross-entropy takes logits (..., n_classes) for: softmax, or with several labels each class by itself."""
+    """What the cross-entropy takes logits (..., n_classes) for: softmax; with several labels each class by itself."""
     if multilabel:
         return 0.5 * (1 + np.tanh(logits / 2))  # the logistic function, without overflow
     weights = np.exp(logits - logits.max(-1, keepdims=True))
