@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -104,14 +105,15 @@ class EncodingJob:
             for begin in range(0, len(missing), _CHUNK_TEXTS):
                 chunk = missing[begin : begin + _CHUNK_TEXTS]
                 tokens = self.transformer.tokenize([self.texts[i] for i in chunk])
-                for batch in batches([len(t.ids) for t in tokens], self.batch_tokens, self.transformer.pads):
-                    vectors = self.transformer.forward([tokens[i] for i in batch])
-                    for i, text_vectors in zip(batch, vectors, strict=True):
-                        kept = self._kept(text_vectors, tokens[i])
-                        self.check(kept, self.texts[chunk[i]])
-                        shard.add(chunk[i], kept, tokens[i].truncated)
-                    shard.flush_if_full()
-                    bar.update(len(batch))
+                order = list(batches([len(t.ids) for t in tokens], self.batch_tokens, self.transformer.pads))
+                with closing(self.transformer.forward_all([[tokens[i] for i in batch] for batch in order])) as encoded:
+                    for batch, vectors in zip(order, encoded, strict=True):
+                        for i, text_vectors in zip(batch, vectors, strict=True):
+                            kept = self._kept(text_vectors, tokens[i])
+                            self.check(kept, self.texts[chunk[i]])
+                            shard.add(chunk[i], kept, tokens[i].truncated)
+                        shard.flush_if_full()
+                        bar.update(len(batch))
         finally:
             shard.flush()
         return len(missing)

@@ -34,9 +34,10 @@ from skspace._transformer import FrozenTransformer, pick_device, pick_dtype, rea
 
 __all__ = ["TokenEncoder"]
 
-# batch_tokens="auto". On a processor what a layer makes of a batch should stay in its caches: with 8192 it was 0.6 to
-# 0.8 times as fast (examples/benchmarks/bench_encode.md). A graphics card wants more; its number is not measured.
-_BATCH_TOKENS, _BATCH_TOKENS_ELSEWHERE = 1536, 16384
+# batch_tokens="auto". On a processor a thread makes a batch with one core, and what a layer makes of it should stay in
+# that core's cache (examples/benchmarks/bench_encode.md). Types of two bytes take half the room, and their products
+# want more rows. A graphics card wants more still; its number is not measured.
+_BATCH_TOKENS, _BATCH_TOKENS_OF_TWO_BYTES, _BATCH_TOKENS_ELSEWHERE = 768, 2048, 16384
 _DEPTH_NAMES = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
 _PARTS_A_WORKER, _PART_TEXTS = 4, 4096  # precompute: tasks enough that no worker is idle long at the end
 _FLOAT32_ONLY = {"xlnet"}  # model types whose code in transformers mixes float32 into whatever it is given
@@ -73,8 +74,9 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     device : str, default="auto"
         "auto" (CUDA if present, else the processor), or a torch device such as "cpu", "cuda:1", "mps".
     batch_tokens : int or "auto", default="auto"
-        Tokens a batch, padding included; "auto" is 1536 on a processor and 16384 elsewhere. Bounds memory; changes
-        results by rounding only.
+        Tokens a batch, padding included; "auto" is 768 on a processor (2048 in bfloat16 and float16) and 16384
+        elsewhere. On a processor as many batches are at work as torch may use threads. Bounds memory; changes results
+        by rounding only.
     pooling : {None, "mean"}, default=None
         None gives a `RaggedArray`; "mean" a 2-D array, one mean vector a text, which FeatureUnion and ColumnTransformer
         can take.
@@ -330,17 +332,20 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
             found,
             transformer=self._transformer(files),
             store=None if cache is None else cache.store,
-            batch_tokens=self._batch_tokens(),
+            batch_tokens=self._batch_tokens(files),
             drop_special=self.special_tokens == "drop",
             check=self._check_finite,
             written=(lambda n_bytes: None) if cache is None else cache.limit.written,
         )
         return found, job.run()
 
-    def _batch_tokens(self) -> int:
+    def _batch_tokens(self, files: ModelFiles) -> int:
         if self.batch_tokens != "auto":
             return int(self.batch_tokens)
-        return _BATCH_TOKENS if self._device().type == "cpu" else _BATCH_TOKENS_ELSEWHERE
+        device = self._device()
+        if device.type != "cpu":
+            return _BATCH_TOKENS_ELSEWHERE
+        return _BATCH_TOKENS if self._dtype(files, device).itemsize == 4 else _BATCH_TOKENS_OF_TWO_BYTES
 
     def _check_finite(self, vectors: NDArray[np.float16], text: str) -> None:
         if not np.isfinite(vectors).all():

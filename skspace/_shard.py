@@ -14,13 +14,14 @@ import errno
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import stat
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -45,24 +46,50 @@ Keys = NDArray[np.uint64]  # (n, 2): a 16-byte digest of a text a row
 
 
 def write_shard(
-    folder: Path, namespace: str, keys: Keys, values: NDArray[Any], offsets: NDArray[Any], truncated: NDArray[Any]
+    folder: Path,
+    namespace: str,
+    keys: Keys,
+    values: Sequence[NDArray[Any]],
+    offsets: NDArray[Any],
+    truncated: NDArray[Any],
 ) -> Shard:
-    """Write a shard into `folder`, under its own digest as name, and read its index back."""
-    tensors = {
-        "keys": keys.view(np.uint8).reshape(-1, 16),
+    """Write a shard into `folder`, under its own digest as name, and read its index back.
+
+    The values are arrays (n_tokens, d) of float16 that belong one behind the other; they are hashed and written where
+    they lie, since copies of them were a third of the time of writing.
+    """
+    shape = sum(map(len, values)), values[0].shape[1]
+    digest = hashlib.sha256()
+    for part in values:
+        digest.update(part.data)
+    metadata = {"values": digest.hexdigest(), "namespace": namespace}
+    index = {
         "offsets": offsets.astype("<i8"),
+        "keys": keys.view(np.uint8).reshape(-1, 16),
         "truncated": truncated.astype(np.uint8),
-        "values": values,
     }
-    values_digest = hashlib.sha256(values.data).hexdigest()
-    index_digest = _index_digest(
-        namespace, tensors["keys"], tensors["offsets"], tensors["truncated"], values.shape, values_digest
+    metadata["index"] = _index_digest(
+        namespace, index["keys"], index["offsets"], index["truncated"], shape, metadata["values"]
     )
-    path = folder / f"{index_digest}.safetensors"
-    write_beside(path, save(tensors, {"index": index_digest, "values": values_digest, "namespace": namespace}))
+    path = folder / f"{metadata['index']}.safetensors"
+    shapes = {name: array.shape for name, array in index.items()} | {"values": shape}
+    write_beside(path, _header(shapes, metadata), *(array.data for array in index.values()), *(v.data for v in values))
     shard, _ = Shard.read(path, namespace)
     shard.verified = shard.open().identity
     return shard
+
+
+def _header(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> bytes:
+    """What a safetensors file begins with whose tensors lie one behind the other."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, shape in shapes.items():
+        dtype, of_numpy = _DTYPES[name]
+        begin, end = end, end + math.prod(shape) * np.dtype(of_numpy).itemsize
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 class Damage(Exception):  # noqa: N818 - what is wrong with a file, not an error of the caller
@@ -383,13 +410,14 @@ def _read_tensor(file: Any, header: dict[str, Any], name: str, data: int, size: 
     return np.frombuffer(content, _DTYPES[name][1]).reshape(shape)
 
 
-def write_beside(path: Path, payload: bytes) -> None:
+def write_beside(path: Path, *parts: bytes | memoryview) -> None:
     """Write a file so that nobody sees half of it. No fsync: a file that a power cut spoils fails its checksum."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
         with open(temporary, "xb", opener=_private) as file:  # x: no link that somebody has put there is followed
-            file.write(payload)
+            for part in parts:
+                file.write(part)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

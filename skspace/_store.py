@@ -331,19 +331,23 @@ class TokenStore:
                 f"TokenStore needs one array and one flag a text. Got {len(keys)} keys, {len(values)} arrays and "
                 f"{len(truncated)} flags instead."
             )
-        packed = np.ascontiguousarray(np.concatenate(values), VALUES_DTYPE)  # (n_tokens, d)
-        offsets = np.cumsum([0, *map(len, values)]).astype("<i8")
-        if not np.isfinite(packed).all():
+        arrays = [np.ascontiguousarray(vectors, VALUES_DTYPE) for vectors in values]
+        if len({array.shape[1:] for array in arrays}) > 1:
+            raise ValueError(
+                "TokenStore needs vectors of one length. Got arrays whose second dimensions differ instead."
+            )
+        offsets = np.cumsum([0, *map(len, arrays)]).astype("<i8")
+        if not all(np.isfinite(array).all() for array in arrays):
             raise ValueError("TokenStore keeps finite float16 values only. Got inf or NaN instead.")
         try:
             with self._threads:
                 self._make_folder()
-                shard = write_shard(self.folder, self.digest, keys, packed, offsets, np.asarray(truncated))
+                shard = write_shard(self.folder, self.digest, keys, arrays, offsets, np.asarray(truncated))
                 self._know([(shard, keys)])
                 reader = shard.open()
         except (OSError, Damage) as error:
             self._warn_unwritable(error)
-            return packed, offsets
+            return np.concatenate(arrays), offsets
         self._merge_small_shards()
         return reader, offsets
 
@@ -430,7 +434,7 @@ class TokenStore:
         if len(first) < len(keys):
             first.sort()
             rows, keys, truncated = rows[first], keys[first], truncated[first]
-        return write_shard(self.folder, self.digest, keys, rows.values, rows.offsets, truncated), keys
+        return write_shard(self.folder, self.digest, keys, [rows.values], rows.offsets, truncated), keys
 
     def _warn_unwritable(self, error: Exception) -> None:
         self._warn_once(

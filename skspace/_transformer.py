@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from skspace._threads import map_in_threads
+
 __all__ = ["FrozenTransformer", "Tokens", "pick_device", "pick_dtype", "read_config"]
 
 if hasattr(os, "register_at_fork"):
@@ -27,6 +29,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 _CHARACTERS_A_TOKEN = 64  # far more than a token of any language has
+# On a processor torch's attention computes whole vectors fast and their remainders one number at a time: a token took
+# 2.5 times as long at a width of 63 as at 64 (examples/benchmarks/bench_encode.md).
+_VECTOR, _MOST_PADDING = 16, 1 / 16
 _PROBE = ["A short text.", "And another one, longer than the first."]
 
 
@@ -153,8 +158,10 @@ class FrozenTransformer:
         self.model = model.get_encoder() if model.config.is_encoder_decoder else model
         self.model.eval().requires_grad_(False).to(device)
         self.device, self.dtype, self.layer = device, dtype, layer
-        self.max_length = min(max_length, self.tokenizer.model_max_length, self._n_positions())
+        self._widest = self._n_positions()
+        self.max_length = min(max_length, self.tokenizer.model_max_length, self._widest)
         self._inputs = [n for n in ("token_type_ids",) if n in self.tokenizer.model_input_names]
+        self.pads = False  # until it is known
         try:
             self._take = self._cut_above(layer)
             self.pads = self._ignores_padding()
@@ -213,6 +220,11 @@ class FrozenTransformer:
 
     # ---------------------------------------------------------------- tokens to vectors
 
+    def forward_all(self, batches: Sequence[Sequence[Tokens]]) -> Generator[list[NDArray[np.float16]], None, None]:
+        """`forward` of each batch, in their order; on a processor by as many threads as torch may use."""
+        n_threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        return map_in_threads(self.forward, batches, n_threads)
+
     def forward(self, batch: Sequence[Tokens]) -> list[NDArray[np.float16]]:
         """Vectors of the wanted layer, (n_tokens of the text, n_features) for each text, padding left out."""
         inputs = self._pad(batch)
@@ -222,8 +234,7 @@ class FrozenTransformer:
         return np.split(packed, np.cumsum([len(tokens.ids) for tokens in batch])[:-1])
 
     def _pad(self, batch: Sequence[Tokens]) -> dict[str, torch.Tensor]:
-        width = max(len(tokens.ids) for tokens in batch)
-        shape = (len(batch), max(width, 1))
+        shape = (len(batch), self._width(max(len(tokens.ids) for tokens in batch)))
         ids = np.full(shape, self.tokenizer.pad_token_id or 0)
         types = np.full(shape, self.tokenizer.pad_token_type_id or 0)
         mask = np.zeros(shape, np.int64)
@@ -235,6 +246,12 @@ class FrozenTransformer:
                 types[row, :n] = tokens.types
         arrays = {"input_ids": ids, "attention_mask": mask} | dict.fromkeys(self._inputs, types)
         return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+
+    def _width(self, longest: int) -> int:
+        """Width of a batch: `longest`, or a little more where that is faster."""
+        whole = -(-longest // _VECTOR) * _VECTOR
+        worth = self.pads and self.device.type == "cpu" and whole <= min(longest * (1 + _MOST_PADDING), self._widest)
+        return max(whole if worth else longest, 1)
 
     # ---------------------------------------------------------------- leaving out the layers above
 

@@ -19,6 +19,7 @@ FLOORS = {
     "_index": 0,
     "_locks": 0,
     "_progress": 0,
+    "_threads": 0,
     "_fit_callbacks": 0,
     "_operators": 0,
     "_hub": 0,
@@ -57,6 +58,7 @@ DOORS = {
     "sklearn.callback": {"_fit_callbacks"},
     "platformdirs": {"_cache_folder"},
     "torch": {
+        "_threads",
         "_operators",
         "_losses",
         "_criterion",

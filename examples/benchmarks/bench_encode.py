@@ -2,8 +2,9 @@
 
 Same texts, same weights, last layer, at most 256 tokens a text. Tokens are real ones, special ones included, padding
 not. sentence-transformers runs with its defaults (32 texts a batch) on the processor. The bare pass is the model call
-alone, on the batches that TokenEncoder made of the texts. The limit is bare matrix products: all linear layers of the
-model on as many rows as each batch has tokens. With the cache on, each run fills a new folder and deletes it again.
+alone, on the batches that TokenEncoder made of the texts, in as many threads. The limit is bare matrix products: all
+linear layers of the model on as many rows as each batch has tokens. With the cache on, each run fills a new folder and
+deletes it again.
 
 Further tables: what leaving out the layers above 0.67 gains; how far the types differ, as vectors are kept (float16);
 how far a vector depends on the texts beside it; where the time of an encode into an empty cache goes, by cProfile.
@@ -31,6 +32,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from skspace import TokenEncoder
+from skspace._threads import map_in_threads
 from skspace._transformer import FrozenTransformer
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -60,8 +62,8 @@ class BarePass:
         self.padding = 1 - self.n_tokens / sum(inputs["input_ids"].numel() for inputs in self.batches)
 
     def run(self):
-        for inputs in self.batches:
-            self.call(inputs)
+        for _ in map_in_threads(self.call, self.batches, torch.get_num_threads()):
+            pass
 
     def call(self, inputs):
         with torch.inference_mode():

@@ -1,8 +1,10 @@
 """The competitor that trains everything: an encoder and a head, end to end, as a careful user would.
 
 AdamW with decay on matrices only, linear warm-up and decay, gradients clipped at norm 1, dropout as the model comes,
-batches of texts of like length (shuffled anew in every epoch), which spares padding. The head is a linear layer on the
-mean of the last layer's token vectors, or the operators of a Space Model on them.
+batches of texts of like length (shuffled anew in every epoch), which spares padding. Weights and their updates are in
+float32; where the processor multiplies bfloat16 faster, the encoder's products are taken in it (autocast), as
+TokenEncoder does. The head is a linear layer on the mean of the last layer's token vectors, or the operators of a Space
+Model on them.
 """
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from skspace._operators import ConceptOperators
+from skspace._transformer import pick_dtype
 
 __all__ = ["FineTuned", "MeanHead", "SpaceHead", "fine_tune", "predict_logits"]
 
@@ -49,6 +52,7 @@ class FineTuned(torch.nn.Module):
         self.encoder = AutoModel.from_pretrained(folder, dtype=torch.float32)
         self.head = make_head(self.encoder.config.hidden_size)
         self.max_length = max_length
+        self.dtype = pick_dtype("auto", torch.device("cpu"))
 
     def tokenize(self, texts):
         return self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
@@ -59,8 +63,9 @@ class FineTuned(torch.nn.Module):
         mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]  # (n_texts, width)
         padded = torch.full(mask.shape, self.tokenizer.pad_token_id)
         padded[mask] = torch.cat([torch.tensor(text) for text in ids])
-        hidden = self.encoder(input_ids=padded, attention_mask=mask.long()).last_hidden_state
-        return self.head(hidden[mask], lengths)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            hidden = self.encoder(input_ids=padded, attention_mask=mask.long()).last_hidden_state
+        return self.head(hidden[mask].float(), lengths)
 
 
 def batches_of_like_length(lengths, batch_size, generator):
