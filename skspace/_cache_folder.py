@@ -1,6 +1,6 @@
 """The cache folder as a whole: where it is, what lies in it, and how it stays under its size.
 
-Floor 1. Knows the files of all namespaces by name, size and last use, and nothing of what is in them. What is unlinked
+Floor 2. Knows the files of all namespaces by name, size and last use, and nothing of what is in them. What is unlinked
 here may still be read by whoever holds it open.
 """
 

@@ -1,6 +1,6 @@
 """Texts that are in no store yet: who encodes which, in what batches, and when vectors are written.
 
-Floor 2. Texts are divided by the first byte of their key into parts. A process encodes a part while it holds the right
+Floor 3. Texts are divided by the first byte of their key into parts. A process encodes a part while it holds the right
 to, and passes over parts that another holds: processes that start on the same texts share the work, and none
 does another's again.
 """

@@ -1,6 +1,6 @@
 """TokenEncoder: texts to token embeddings, each text once in its life.
 
-Floor 3: texts → keys → TokenStore; what is not in the store is encoded, see _encode.py. The model loads at the first
+Floor 4: texts → keys → TokenStore; what is not in the store is encoded, see _encode.py. The model loads at the first
 text that is not in the store. Knows no operators and no labels.
 """
 

@@ -22,7 +22,7 @@ from skspace._model_card import check_metrics, model_card
 from skspace._plain import classifier_from_plain, classifier_to_plain
 from skspace._plain_net import net_from_plain, net_to_plain
 from skspace._pretrained import CONFIG, WEIGHTS, check_target, read_config, write_folder
-from skspace._shard import Damage
+from skspace._safetensors import Damage
 from skspace._transformer import pick_device
 
 __all__ = ["Persistence"]

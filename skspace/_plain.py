@@ -16,7 +16,7 @@ from skspace._encoder import TokenEncoder
 from skspace._model_files import RememberedModel
 from skspace._plain_net import net_from_plain, net_to_plain
 from skspace._pretrained import CONFIG, labels_from_plain, labels_to_plain, plain_value, read_tensors, take
-from skspace._shard import Damage
+from skspace._safetensors import Damage
 
 __all__ = ["classifier_from_plain", "classifier_to_plain"]
 

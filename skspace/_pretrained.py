@@ -1,6 +1,6 @@
 """A fitted classifier as a folder of plain files: their format, and reading them without trust.
 
-Floor 1; knows neither estimators nor torch. The folder holds three files:
+Floor 2; knows neither estimators nor torch. The folder holds three files:
 
     config.json        what can be said in JSON; with `FORMAT`, a version, the size and SHA-256 of the weights, and a
                        checksum of its own
@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skspace._shard import Damage, extent, open_to_read, read_header, save
+from skspace._safetensors import Damage, extent, read_header, save
+from skspace._shard import open_to_read
 
 __all__ = [
     "CONFIG",

@@ -1,6 +1,6 @@
 """One shard: an immutable safetensors file with the token vectors of some texts.
 
-Floor 0; only door to safetensors. A shard holds ``values`` (n_tokens, d) F16, ``offsets`` (n + 1,) I64, ``keys``
+Floor 1. A shard holds ``values`` (n_tokens, d) F16, ``offsets`` (n + 1,) I64, ``keys``
 (n, 16) U8 and ``truncated`` (n,) U8. Its header carries two SHA-256 digests: one of keys, offsets, flags and namespace,
 checked when the shard is opened, one of the values, checked by whoever reads from it for the first time. Nothing in a
 file is trusted: whatever does not fit is `Damage`. Values are read by position rather than memory-mapped: a mapped file
@@ -14,33 +14,37 @@ import errno
 import hashlib
 import itertools
 import json
-import math
 import os
 import re
 import stat
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
+
+from skspace._safetensors import Damage, extent, read_header, read_tensor, written_header
 
 __all__ = [
-    "FORMAT", "SHARD_NAME", "TEMPORARY_NAME", "Damage", "Keys", "Reader", "Shard", "extent", "open_to_read",
-    "read_header", "save", "write_beside", "write_shard",
+    "FORMAT", "SHARD_NAME", "TEMPORARY_NAME", "Keys", "Reader", "Shard", "open_to_read", "write_beside", "write_shard",
 ]  # fmt: skip
 
 FORMAT = 1
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 TEMPORARY_NAME = re.compile(r"\.([0-9a-f]{64}\.safetensors|namespace\.json)\.\d+-\d+\.tmp")
 VALUES_DTYPE = np.dtype("<f2")
-_MAX_HEADER_BYTES = 2**16
 _TOUCH_SECONDS = 60.0
+_DTYPES: dict[str, tuple[str, Any]] = {  # safetensors' name and numpy's
+    "keys": ("U8", np.uint8),
+    "offsets": ("I64", "<i8"),
+    "truncated": ("U8", np.uint8),
+    "values": ("F16", "<f2"),
+}
 
 Keys = NDArray[np.uint64]  # (n, 2): a 16-byte digest of a text a row
 
@@ -73,27 +77,11 @@ def write_shard(
     )
     path = folder / f"{metadata['index']}.safetensors"
     shapes = {name: array.shape for name, array in index.items()} | {"values": shape}
-    write_beside(path, _header(shapes, metadata), *(array.data for array in index.values()), *(v.data for v in values))
+    header = written_header({name: (_DTYPES[name], shapes[name]) for name in shapes}, metadata)
+    write_beside(path, header, *(array.data for array in index.values()), *(vectors.data for vectors in values))
     shard, _ = Shard.read(path, namespace)
     shard.verified = shard.open().identity
     return shard
-
-
-def _header(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> bytes:
-    """What a safetensors file begins with whose tensors lie one behind the other."""
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    end = 0
-    for name, shape in shapes.items():
-        dtype, of_numpy = _DTYPES[name]
-        begin, end = end, end + math.prod(shape) * np.dtype(of_numpy).itemsize
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
-class Damage(Exception):  # noqa: N818 - what is wrong with a file, not an error of the caller
-    """A shard is not what it says it is."""
 
 
 class Shard:
@@ -134,7 +122,7 @@ class Shard:
             if shapes[:3] != [(n, 16), (n + 1,), (n,)] or len(shapes[3]) != 2 or max(shapes[3]) > 2**40:
                 raise Damage("its parts do not fit each other")
             keys, offsets, truncated = (
-                _read_tensor(file, header, name, data, size) for name in ("keys", "offsets", "truncated")
+                read_tensor(file, header, name, _DTYPES[name], data, size) for name in ("keys", "offsets", "truncated")
             )
         metadata = header["__metadata__"]
         self.n_tokens, self.n_features = shapes[3]
@@ -357,57 +345,6 @@ def _index_digest(
     for part in (keys, offsets, truncated):
         digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
-
-
-def read_header(file: Any, size: int) -> tuple[dict[str, Any], int]:
-    """The JSON header of a safetensors file and the position where its data begin. Nothing in it is trusted."""
-    n_header = int.from_bytes(file.read(8), "little")
-    if not 0 < n_header <= min(_MAX_HEADER_BYTES, size - 8):
-        raise Damage("it is no safetensors file")
-    try:
-        header = json.loads(file.read(n_header))
-    except (ValueError, RecursionError) as error:
-        raise Damage("its header is no JSON") from error
-    if not isinstance(header, dict) or not isinstance(header.get("__metadata__"), dict):
-        raise Damage("its header is incomplete")
-    return header, 8 + n_header
-
-
-_DTYPES: dict[str, tuple[str, Any]] = {  # safetensors' name and numpy's
-    "keys": ("U8", np.uint8),
-    "offsets": ("I64", "<i8"),
-    "truncated": ("U8", np.uint8),
-    "values": ("F16", "<f2"),
-}
-
-
-def extent(
-    header: dict[str, Any], name: str, dtype: tuple[str, Any], data: int, size: int
-) -> tuple[tuple[int, ...], int, int]:
-    """Shape, begin and end (positions in the file) of a tensor, checked against each other and the file."""
-    entry: Any = header.get(name)
-    try:
-        shape = tuple(entry["shape"])
-        begin, end = entry["data_offsets"]
-        numbers = (*shape, begin, end)
-        sound = entry["dtype"] == dtype[0] and all(type(n) is int and n >= 0 for n in numbers)
-    except (KeyError, TypeError, ValueError) as error:
-        raise Damage(f"its header says nothing usable of {name}") from error
-    n_bytes = np.dtype(dtype[1]).itemsize
-    for n in shape if sound else ():
-        n_bytes *= n  # Python integers: a huge shape cannot overflow
-    if not sound or end - begin != n_bytes or data + end > size:
-        raise Damage(f"its {name} do not fit the file")
-    return shape, data + begin, data + end
-
-
-def _read_tensor(file: Any, header: dict[str, Any], name: str, data: int, size: int) -> NDArray[Any]:
-    shape, begin, end = extent(header, name, _DTYPES[name], data, size)
-    file.seek(begin)
-    content = file.read(end - begin)
-    if len(content) != end - begin:
-        raise Damage("it is cut short")
-    return np.frombuffer(content, _DTYPES[name][1]).reshape(shape)
 
 
 def write_beside(path: Path, *parts: bytes | memoryview) -> None:

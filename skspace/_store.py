@@ -1,6 +1,6 @@
 """TokenStore: token vectors of texts, computed once and kept on disk.
 
-Floor 1; knows nothing of models or torch. A *namespace* is one way of encoding (model, layer,
+Floor 2; knows nothing of models or torch. A *namespace* is one way of encoding (model, layer,
 length …) and one folder::
 
     <cache_dir>/v1/<readable name>-<digest of the namespace>/
@@ -33,12 +33,12 @@ from numpy.typing import NDArray
 from skspace._index import KeyIndex, Lookup, lock_of
 from skspace._locks import acquire, release
 from skspace._ragged import RaggedArray
+from skspace._safetensors import Damage
 from skspace._shard import (
     FORMAT,
     SHARD_NAME,
     TEMPORARY_NAME,
     VALUES_DTYPE,
-    Damage,
     Keys,
     Reader,
     Shard,
@@ -333,9 +333,7 @@ class TokenStore:
             )
         arrays = [np.ascontiguousarray(vectors, VALUES_DTYPE) for vectors in values]
         if len({array.shape[1:] for array in arrays}) > 1:
-            raise ValueError(
-                "TokenStore needs vectors of one length. Got arrays whose second dimensions differ instead."
-            )
+            raise ValueError("TokenStore needs vectors of one length. Got arrays of different widths instead.")
         offsets = np.cumsum([0, *map(len, arrays)]).astype("<i8")
         if not all(np.isfinite(array).all() for array in arrays):
             raise ValueError("TokenStore keeps finite float16 values only. Got inf or NaN instead.")

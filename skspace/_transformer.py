@@ -30,8 +30,8 @@ if hasattr(os, "register_at_fork"):
 
 _CHARACTERS_A_TOKEN = 64  # far more than a token of any language has
 # On a processor torch's attention computes whole vectors fast and their remainders one number at a time: a token took
-# 2.5 times as long at a width of 63 as at 64 (examples/benchmarks/bench_encode.md).
-_VECTOR, _MOST_PADDING = 16, 1 / 16
+# 2.5 times as long at a width of 63 as at 64 (examples/benchmarks/bench_encode.md). One place more in 15 is worth it.
+_VECTOR, _ONE_IN = 16, 15
 _PROBE = ["A short text.", "And another one, longer than the first."]
 
 
@@ -250,7 +250,8 @@ class FrozenTransformer:
     def _width(self, longest: int) -> int:
         """Width of a batch: `longest`, or a little more where that is faster."""
         whole = -(-longest // _VECTOR) * _VECTOR
-        worth = self.pads and self.device.type == "cpu" and whole <= min(longest * (1 + _MOST_PADDING), self._widest)
+        cheap = _ONE_IN * (whole - longest) <= longest and whole <= self._widest
+        worth = self.pads and self.device.type == "cpu" and cheap
         return max(whole if worth else longest, 1)
 
     # ---------------------------------------------------------------- leaving out the layers above

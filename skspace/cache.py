@@ -1,6 +1,6 @@
 """Care for the embedding cache: what it holds, whether it is sound, and how to make it smaller.
 
-From Python ``skspace.cache.info()``, `verify`, `evict` and `clear`; from a shell ``python -m skspace.cache``. Floor 2;
+From Python ``skspace.cache.info()``, `verify`, `evict` and `clear`; from a shell ``python -m skspace.cache``. Floor 3;
 loads no model and no torch. Everything takes the cache folder as `cache_dir`, by default ``$SKSPACE_CACHE_DIR`` or the
 user's cache folder, and may be used while other processes read and write there.
 """

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from filelock import FileLock
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from skspace import RaggedArray, TokenStore
 from skspace import _shard as shard_module
@@ -873,6 +873,23 @@ def test_file_cut_short_between_index_and_values(tmp_path):
     assert_damage_is_noticed(other, TEXTS)
 
 
+def test_safetensors_reads_our_files(tmp_path):
+    store = filled(tmp_path, TEXTS)
+    tensors = load_file(only_shard(store))
+    np.testing.assert_array_equal(tensors["values"], np.concatenate([vectors_of(text) for text in TEXTS]))
+    np.testing.assert_array_equal(tensors["offsets"], np.cumsum([0, *(len(vectors_of(text)) for text in TEXTS)]))
+    np.testing.assert_array_equal(tensors["keys"], text_keys(TEXTS).view(np.uint8))
+    assert {name: (array.dtype, array.shape[0]) for name, array in tensors.items() if name == "truncated"} == {
+        "truncated": (np.dtype(np.uint8), len(TEXTS))
+    }
+
+
+def test_vectors_of_different_widths(tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    with pytest.raises(ValueError, match=r"needs vectors of one length\. Got arrays of different widths"):
+        store.write(text_keys(["a", "b"]), [np.ones((2, 3), np.float16), np.ones((2, 4), np.float16)], [False, False])
+
+
 def test_foreign_safetensors_file_under_a_shard_name(tmp_path):
     store = filled(tmp_path, TEXTS)
     only_shard(store).write_bytes(save({"weight": np.ones((3, 4), np.float32)}, {"format": "pt"}))
@@ -1303,7 +1320,7 @@ def test_write_of_uneven_parts(n_values, n_flags, tmp_path):
 
 def test_disk_that_spoils_what_is_written(tmp_path, monkeypatch):
     write_beside = shard_module.write_beside
-    monkeypatch.setattr(shard_module, "write_beside", lambda path, payload: write_beside(path, payload[:-1]))
+    monkeypatch.setattr(shard_module, "write_beside", lambda path, *parts: write_beside(path, parts[0]))
     store = TokenStore(tmp_path, NAMESPACE)
     with pytest.warns(UserWarning, match=r"cannot write"):
         segment, _ = write(store, TEXTS)

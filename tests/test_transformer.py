@@ -102,6 +102,34 @@ def test_layers_above_are_not_run(tiny_models, name, layer):
     assert sum(type(module).__name__ == names[name] for module in transformer.model.modules()) == expected
 
 
+@pytest.mark.parametrize(
+    ("longest", "width"),
+    [(1, 1), (15, 16), (14, 14), (16, 16), (17, 17), (31, 32), (28, 28), (61, 64), (47, 48), (0, 1)],
+)
+def test_width_of_a_batch(tiny_models, longest, width):
+    """Up to whole vectors where that adds a fifteenth or less, and never beyond the model's positions."""
+    transformer = load(tiny_models["bert"], max_length=64)
+    batch = [_of_length(transformer, longest), _of_length(transformer, min(longest, 3))]
+    inputs = transformer._pad(batch)
+    assert inputs["input_ids"].shape == (2, width)
+    assert inputs["attention_mask"].sum(1).tolist() == [len(tokens.ids) for tokens in batch]
+
+
+def test_width_where_it_must_not_grow(tiny_models):
+    transformer = load(tiny_models["bert"], max_length=64)
+    batch = [_of_length(transformer, 31)]
+    assert transformer._pad(batch)["input_ids"].shape == (1, 32)
+    transformer._widest = 31
+    assert transformer._pad(batch)["input_ids"].shape == (1, 31)
+    transformer._widest, transformer.pads = 64, False  # a model that mixes the padding in
+    assert transformer._pad(batch)["input_ids"].shape == (1, 31)
+
+
+def _of_length(transformer, n):
+    (tokens,) = transformer.tokenize(["the parcel"])
+    return tokens._replace(ids=(tokens.ids * n)[:n], types=(tokens.types * n)[:n])
+
+
 def test_no_decoder(tiny_models):
     transformer = load(tiny_models["t5"])
     assert type(load(tiny_models["t5"]).model).__name__ == "T5Stack"
