@@ -240,6 +240,8 @@ def test_concept_tokens(clf):
     assert axis.title == "Axis 1 of the space of billing"
     with pytest.raises(ValueError, match=r"The 'axis' parameter must be an int from 0 to 2. Got 9"):
         ConceptTokensDisplay.from_concepts(concepts, label="billing", axis=9)
+    with pytest.raises(TypeError, match=r"what concept_tokens\(clf, texts\) returned. Got NoneType instead"):
+        ConceptTokensDisplay.from_concepts(None, label="billing")
 
 
 def test_history(tiny_bert):

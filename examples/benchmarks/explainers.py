@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from skspace import SpaceClassifier, TokenEncoder
-from skspace.inspection import token_contributions
+from skspace.inspection import left_out, token_contributions
 
 RANDOM_DRAWS = 5
 INTEGRATION_STEPS = 50  # captum's own
@@ -190,8 +190,7 @@ def from_the_spaces(subject, post):
 
     - without cancelling: sizes of the word's terms of the predicted class's logit, one a member, space and axis, added;
     - largest piece, without cancelling: of the word's tokens the one of which that is most;
-    - left out of the pooling: what the logit loses if the word's vectors are left out, in closed form: a centroid
-      without the word is (mu - sum alpha C) / (1 - sum alpha), sums over the word's tokens;
+    - left out of the pooling: what the logit loses if the word's vectors are left out (`skspace.inspection.left_out`);
     - one after another out of the pooling: see `greedy`.
     """
     spaces, own, owner = spaces_of(subject, post)
@@ -199,13 +198,22 @@ def from_the_spaces(subject, post):
     terms = attention * spaces.concepts.double().numpy()  # (n_tokens, M, K, m)
     n, coef = len(post.words), subject.cached.coef_.astype(float)  # (M, K, K * m)
     share, part = sum_by_word(attention, owner, n), sum_by_word(terms, owner, n)
-    lost = (part - share * centroids) / np.maximum(1 - share, TINY)
     return {
         "without cancelling": sizes(part, coef[:, own]),
         "largest piece, without cancelling": largest_piece(sizes(terms, coef[:, own]), owner, np.zeros(n)),
-        "left out of the pooling": np.einsum("wmf,mf->w", lost.reshape(n, len(coef), -1), coef[:, own]),
+        "left out of the pooling": of_words(left_out(subject.cached, [post.text], [post.spans])[0], post)[:, own],
         "one after another out of the pooling": greedy(share, part, centroids, coef, subject.cached.intercept_, own),
     }
+
+
+def of_words(losses, post):
+    """The losses (n_words, n_classes); 0 for a word without tokens."""
+    place = {span: i for i, span in enumerate(post.spans)}
+    words = np.zeros((len(post.words), len(losses.classes)))
+    for span, row in zip(losses.spans, losses.losses, strict=True):
+        if span in place:
+            words[place[span]] = row
+    return words
 
 
 def sizes(terms, coef):

@@ -6,6 +6,7 @@ from skspace.inspection._contributions import TokenContributions, token_contribu
 from skspace.inspection._contributions_display import TokenContributionsDisplay
 from skspace.inspection._groups import GroupErrors, Polarization, group_errors, polarization
 from skspace.inspection._history_display import TrainingHistoryDisplay
+from skspace.inspection._left_out import LeftOut, left_out
 from skspace.inspection._neighbors import Neighbors, neighbors
 from skspace.inspection._space_display import ConceptSpaceDisplay
 
@@ -15,6 +16,7 @@ __all__ = [
     "ConceptTokensDisplay",
     "ConceptWord",
     "GroupErrors",
+    "LeftOut",
     "Neighbors",
     "Polarization",
     "SpaceGeometry",
@@ -23,6 +25,7 @@ __all__ = [
     "TrainingHistoryDisplay",
     "concept_tokens",
     "group_errors",
+    "left_out",
     "neighbors",
     "polarization",
     "space_geometry",

@@ -86,7 +86,20 @@ class ConceptTokensDisplay:
     def from_concepts(
         cls, concepts: ConceptTokens, *, label: Any, axis: int | None = None, member: int = 0, ax: Any = None
     ) -> ConceptTokensDisplay:
-        """Draw a class, or an axis of its space, of what `concept_tokens` returned."""
+        """Draw a class, or an axis of its space, of what `concept_tokens` returned.
+
+        Raises
+        ------
+        TypeError
+            If `concepts` is something else.
+        ValueError
+            If there is no such class, axis or member.
+        """
+        if not isinstance(concepts, ConceptTokens):
+            raise TypeError(
+                f"concepts must be what concept_tokens(clf, texts) returned. Got {type(concepts).__name__} instead; of a "
+                "classifier take ConceptTokensDisplay.from_estimator."
+            )
         if axis is None:
             most, least = (concepts.summary(label, end=end) for end in "+-")
             title, value_name = f"Words for and against {shown(label)}", "mean contribution to the logit"

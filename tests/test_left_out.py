@@ -1,0 +1,128 @@
+"""left_out: what the operators make of the tokens that are left."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+
+from skspace import SpaceClassifier, TokenEncoder
+from skspace.inspection import left_out, token_contributions
+
+TEXTS = ["the parcel is late", "my account was charged twice", "", "short", "the parcel the parcel was charged"]
+LABELS = ["delivery", "billing", "other", "other", "delivery"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick(one_thread):
+    """Tiny models."""
+
+
+def fit(folder, labels=LABELS, encoder=None, **params):
+    clf = SpaceClassifier(TokenEncoder(folder, **(encoder or {})), max_epochs=30, n_latent=3, random_state=0, **params)
+    return clf.fit(TEXTS, labels)
+
+
+def without(clf, text, span):
+    """Logits of a text of whose vectors those that begin in the span have been taken away."""
+    ((_, spans),) = clf.encoder_.tokenize([text])
+    stays = [end == begin or not span[0] <= begin < span[1] for begin, end in spans]
+    rows = clf.encoder_.transform([text])
+    kept = torch.from_numpy(np.asarray(rows[0], np.float32)[stays])
+    with torch.inference_mode():
+        return clf.net_.module_.operators(kept, torch.tensor([len(kept)])).logits.mean(1)[0].numpy()
+
+
+@pytest.mark.parametrize("pooling", ["attention", "mean"])
+@pytest.mark.parametrize("head", ["linear", "alignment"])
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_is_what_the_tokens_that_are_left_give(tiny_bert, pooling, head, n_members):
+    clf = fit(tiny_bert, pooling=pooling, head=head, n_members=n_members)
+    found = left_out(clf, TEXTS)
+    assert [one.words for one in found] == [text.split() for text in TEXTS]
+    for text, one in zip(TEXTS, found, strict=True):
+        assert one.losses.shape == (len(one.words), 3)
+        for span, word, losses in zip(one.spans, one.words, one.losses, strict=True):
+            assert text[slice(*span)] == word
+            np.testing.assert_allclose(one.logits - losses, without(clf, text, span), atol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 1, 1, 0], np.array([[1, 0], [1, 1], [0, 0], [0, 1], [1, 1]])])
+def test_two_classes_and_several_labels(tiny_bert, labels):
+    clf = fit(tiny_bert, labels=labels)
+    for text, one in zip(TEXTS, left_out(clf, TEXTS), strict=True):
+        for span, losses in zip(one.spans, one.losses, strict=True):
+            np.testing.assert_allclose(one.logits - losses, without(clf, text, span), atol=1e-5)
+
+
+def test_everything_left_out_leaves_the_intercepts(tiny_bert):
+    clf = fit(tiny_bert, encoder={"special_tokens": "drop"})
+    one, phrase = left_out(clf, ["short", "the parcel"], [[(0, 5)], [(0, 10)]])
+    np.testing.assert_allclose(one.logits - one.losses[0], clf.intercept_, atol=1e-5)
+    np.testing.assert_allclose(phrase.logits - phrase.losses[0], clf.intercept_, atol=1e-5)
+    assert phrase.words == ["the parcel"]
+
+
+def test_nearly_all_of_the_pooling(tiny_bert):
+    # A word that has all but rounding of the attention must not blow up what is left.
+    clf = fit(tiny_bert, encoder={"special_tokens": "drop"})
+    (one,) = left_out(clf, ["parcel late"], [[(0, 6), (7, 11)]])
+    assert np.isfinite(one.losses).all()
+
+
+def test_spans_without_tokens_are_passed_over(tiny_bert):
+    with pytest.warns(UserWarning, match="longer than max_length"):
+        clf = fit(tiny_bert, encoder={"max_length": 4})
+    with pytest.warns(UserWarning, match="longer than max_length"):
+        (one,) = left_out(clf, ["the parcel is late"])
+    assert one.words == ["the", "parcel"]
+    (empty,) = left_out(clf, [""])
+    assert empty.losses.shape == (0, 3)
+    assert empty.words == []
+
+
+def test_top_and_frame(tiny_bert):
+    clf = fit(tiny_bert)
+    (one,) = left_out(clf, TEXTS[:1])
+    column = clf.classes_.tolist().index("delivery")
+    best = one.top("delivery", 2)
+    assert [value for _, value in best] == sorted((v for v in one.losses[:, column] if v > 0), reverse=True)[:2]
+    frame = one.to_frame()
+    assert frame.index.names == ["word", "begin", "end"]
+    assert frame.columns.tolist() == clf.classes_.tolist()
+    np.testing.assert_array_equal(frame.to_numpy(), one.losses)
+    assert repr(one) == "<LeftOut: 4 words, 3 classes>"
+    with pytest.raises(ValueError, match=r"no class 'nothing'.*one of \['billing', 'delivery', 'other'\]"):
+        one.top("nothing")
+    with pytest.raises(ValueError, match=r"n must be an int of at least 1. Got 0"):
+        one.top("delivery", 0)
+
+
+def test_differs_from_contributions(tiny_bert):
+    clf = fit(tiny_bert)
+    (one,), (sums,) = left_out(clf, TEXTS[:1]), token_contributions(clf, TEXTS[:1])
+    assert np.abs(one.losses - sums.words().contributions[1:-1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        ([(0, 3)], r"one sequence of \(begin, end\) a text, for 2 texts.*write \[spans\]"),
+        ("words", r"one sequence of \(begin, end\) a text"),
+        (3, r"one sequence of \(begin, end\) a text"),
+        ([[(0, 3)], [(0, 99)]], r"spans must lie within the text"),
+        ([[(0, 3), (2, 4)], []], r"spans must not overlap"),
+        ([[3], []], r"spans must be pairs"),
+    ],
+)
+def test_spans_that_do_not_fit(tiny_bert, spans, message):
+    with pytest.raises(ValueError, match=message):
+        left_out(fit(tiny_bert), TEXTS[:2], spans)
+
+
+def test_foreign_and_unfitted(tiny_bert):
+    with pytest.raises(NotFittedError):
+        left_out(SpaceClassifier(TokenEncoder(tiny_bert)), TEXTS)
+    with pytest.raises(TypeError, match=r"clf must be a SpaceClassifier. Got int instead"):
+        left_out(3, TEXTS)
+    with pytest.raises(TypeError, match="str"):
+        left_out(fit(tiny_bert), [1, 2])
