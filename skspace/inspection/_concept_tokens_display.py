@@ -97,8 +97,8 @@ class ConceptTokensDisplay:
         """
         if not isinstance(concepts, ConceptTokens):
             raise TypeError(
-                f"concepts must be what concept_tokens(clf, texts) returned. Got {type(concepts).__name__} instead; of a "
-                "classifier take ConceptTokensDisplay.from_estimator."
+                f"concepts must be what concept_tokens(clf, texts) returned. Got {type(concepts).__name__} instead; "
+                "with a classifier call ConceptTokensDisplay.from_estimator."
             )
         if axis is None:
             most, least = (concepts.summary(label, end=end) for end in "+-")

@@ -92,8 +92,8 @@ def left_out(clf: Any, texts: Any, spans: Sequence[Sequence[Span]] | None = None
 
     Exact and without a further pass through the encoder or the operators: with the symbols of
     `skspace.ConceptOperators` the centroid without the tokens S is
-    ``(mu - sum_{t in S} alpha_t C_t) / (1 - sum_{t in S} alpha_t)``. It does not replace erasing the word: the vectors of
-    the other words are those of the whole text. On HateXplain its losses agreed better with those of erasing than
+    ``(mu - sum_{t in S} alpha_t C_t) / (1 - sum_{t in S} alpha_t)``. It does not replace erasing the word: the vectors
+    of the other words are those of the whole text. On HateXplain its losses agreed better with those of erasing than
     contributions did (rank correlation .67 and .60), and were no better in the other measures
     (examples/benchmarks/bench_explanations.md).
 
