@@ -1,0 +1,153 @@
+"""Few examples of each class: ours against probes on the same frozen encoder, SetFit and full fine-tuning.
+
+So many training texts of each class as --per-class says, drawn anew by each seed and the same for all methods; scored
+on the whole test split. Ours has its defaults. Probes are logistic regression on L2-normalised mean vectors, C by
+cross-validation on the few texts. SetFit (a package of its own: pip install setfit) has its authors' settings:
+contrastive fine-tuning of the whole encoder on 20 pairs of texts a text, one epoch, batches of 16, then logistic
+regression. Fine-tuning is that of bench_accuracy.py with 20 epochs, since few texts make few steps. Results are
+appended to --out and not run again; seconds are of learning and predicting, encoding contained.
+
+    SKSPACE_DATA=path/to/data python examples/benchmarks/bench_few.py --out few.jsonl [--sets trec sma mr]
+        [--per-class 8 16] [--seeds 2] [--methods space SetFit …]
+    … bench_few.py --out few.jsonl --table
+"""
+
+import argparse
+import itertools
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import common
+import numpy as np
+import torch
+from fine_tuning import MeanHead, fine_tune, predict_logits
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer
+from try_ideas import few
+
+from skspace import SpaceClassifier, TokenEncoder
+
+# ---------------------------------------------------------------- methods: (X, y, X_test, seed) to class numbers
+
+
+def space(X, y, X_test, seed):
+    return SpaceClassifier(TokenEncoder(cache_dir=None), random_state=seed).fit(X, y).predict(X_test)
+
+
+def probe(layer):
+    def method(X, y, X_test, seed):
+        encoder = TokenEncoder(layer=layer, pooling="mean", cache_dir=None)
+        folds = StratifiedKFold(min(5, int(np.bincount(y).min())), shuffle=True, random_state=seed)
+        pipeline = make_pipeline(Normalizer(), LogisticRegression(max_iter=5000))
+        search = GridSearchCV(pipeline, {"logisticregression__C": np.logspace(-1, 3, 9)}, cv=folds)
+        return search.fit(encoder.transform(X), y).predict(encoder.transform(X_test))
+
+    return method
+
+
+def set_fit(X, y, X_test, seed):
+    from datasets import Dataset
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
+    model = SetFitModel.from_pretrained(str(common.minilm_folder()))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            num_iterations=20,
+            num_epochs=1,
+            batch_size=16,
+            seed=seed,
+            report_to="none",
+            show_progress_bar=False,
+        )
+        data = Dataset.from_dict({"text": list(X), "label": y.tolist()})
+        Trainer(model=model, args=arguments, train_dataset=data).train()
+    return np.asarray(model.predict(list(X_test)))
+
+
+def full_fine_tuning(X, y, X_test, seed):
+    def head(n_features):
+        return MeanHead(n_features, int(y.max()) + 1)
+
+    model = fine_tune(common.minilm_folder(), X, torch.from_numpy(y), head, lr=1e-4, epochs=20, seed=seed)
+    return predict_logits(model, X_test).argmax(1)
+
+
+METHODS = {
+    "probe, last layer": probe(-1),
+    "probe, our layer": probe(0.67),
+    "space": space,
+    "fine-tuning": full_fine_tuning,
+    "SetFit": set_fit,
+}
+
+# ---------------------------------------------------------------- runs
+
+
+def run(name, per_class, seed, method):
+    X, labels = common.read(name, "train")
+    X_test, labels_test = common.read(name, "test")
+    classes, y = np.unique(labels, return_inverse=True)
+    y_test = np.searchsorted(classes, labels_test)
+    X, y = few(X, y, per_class, seed)
+    began = time.perf_counter()
+    predicted = METHODS[method](X, y, X_test, seed)
+    return {
+        "accuracy": float(np.mean(predicted == y_test)),
+        "macro_f1": float(f1_score(y_test, predicted, average="macro")),
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def read_results(path):
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return {tuple(row["key"]): row for row in map(json.loads, lines)}
+
+
+def print_table(found):
+    """Means over seeds: a line a method, a column a set and number of texts; then median seconds."""
+    columns = sorted({key[1:3] for key in found}, key=lambda column: (column[1], column[0]))
+    names = [f"{name}, {n}" for name, n in columns]
+    print(f"| accuracy, % | {' | '.join(names)} | mean | seconds |\n|---|{'---|' * (len(columns) + 2)}")
+    for method in METHODS:
+        rows = {c: [row for key, row in found.items() if key[0] == method and key[1:3] == c] for c in columns}
+        if not all(rows.values()):
+            continue
+        means = [100 * np.mean([row["accuracy"] for row in of_column]) for of_column in rows.values()]
+        seconds = np.median([row["seconds"] for of_column in rows.values() for row in of_column])
+        print(f"| {method} | {' | '.join(f'{mean:.1f}' for mean in means)} | {np.mean(means):.1f} | {seconds:.0f} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", default=("trec", "sma", "mr"))
+    parser.add_argument("--per-class", nargs="+", type=int, default=(8, 16))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--table", action="store_true")
+    args = parser.parse_args()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    if args.table:
+        print_table(read_results(args.out))
+        return
+    print(common.machine(), flush=True)
+    runs = [
+        (m, s, n, seed) for seed in range(args.seeds) for n in args.per_class for s in args.sets for m in args.methods
+    ]
+    for key in runs:
+        if key not in read_results(args.out):
+            method, name, per_class, seed = key
+            row = {"key": key, **run(name, per_class, seed, method), "machine": common.machine()}
+            with args.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
