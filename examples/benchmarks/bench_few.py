@@ -138,12 +138,9 @@ def main():
         print_table(read_results(args.out))
         return
     print(common.machine(), flush=True)
-    runs = [
-        (m, s, n, seed) for seed in range(args.seeds) for n in args.per_class for s in args.sets for m in args.methods
-    ]
-    for key in runs:
+    for seed, per_class, name, method in itertools.product(range(args.seeds), args.per_class, args.sets, args.methods):
+        key = method, name, per_class, seed
         if key not in read_results(args.out):
-            method, name, per_class, seed = key
             row = {"key": key, **run(name, per_class, seed, method), "machine": common.machine()}
             with args.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
