@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -31,6 +30,7 @@ from skspace._ragged import RaggedArray
 from skspace._store import TokenStore
 from skspace._texts import check_texts
 from skspace._transformer import FrozenTransformer, pick_device, pick_dtype, read_config
+from skspace._warnings import warn
 
 __all__ = ["TokenEncoder"]
 
@@ -356,11 +356,9 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
 
     def _warn_truncated(self, truncated: NDArray[np.bool_]) -> None:
         if truncated.any():
-            warnings.warn(
+            warn(
                 f"{int(truncated.sum())} of {len(truncated)} texts are longer than max_length={self.max_length} tokens "
-                "(or than the model takes) and were truncated. Raise max_length, or split them.",
-                UserWarning,
-                stacklevel=5,  # _embed, transform, scikit-learn's wrapper around it, the caller
+                "(or than the model takes) and were truncated. Raise max_length, or split them."
             )
 
     # ---------------------------------------------------------------- model and store

@@ -23,6 +23,8 @@ from skspace._store import TokenStore
 
 __all__ = ["clear", "evict", "info", "verify"]
 
+_DESCRIPTION = "Care for skspace's embedding cache."
+_EPILOG = "verify, evict and clear take --dry-run, behind their name: say what would be done, and do nothing."
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _MAX_DESCRIPTION_BYTES = 2**20
 
@@ -163,14 +165,14 @@ def _store(folder: Path) -> TokenStore | None:
 
 
 def _main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m skspace.cache", description="Care for skspace's embedding cache.")
+    parser = argparse.ArgumentParser("python -m skspace.cache", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--cache-dir", default="auto", help="default: $SKSPACE_CACHE_DIR or the user's cache folder")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="what the cache holds")
     check = commands.add_parser("verify", help="check all files, and delete those that are damaged")
     shrink = commands.add_parser("evict", help="delete the least recently used files")
     shrink.add_argument("max_bytes", type=_size, help="what may be left, such as 500M or 20G")
-    empty = commands.add_parser("clear", help="delete all vectors")
+    empty = commands.add_parser("clear", help="delete all vectors, or those of one namespace")
     empty.add_argument("namespace", nargs="?", help="only this one of those that info names")
     for command in (check, shrink, empty):
         command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
@@ -184,13 +186,14 @@ def _main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _info_lines(said: argparse.Namespace) -> tuple[list[str], int]:
-    lines = [f"cache folder: {cache_folder(said.cache_dir)}"]
+    folder = cache_folder(said.cache_dir)
+    lines = [f"cache folder: {folder}{'' if folder.is_dir() else ' (there is no such folder yet)'}"]
     described = info(said.cache_dir)
     for namespace in described:
         used = namespace["last_used"]
-        when = "never" if used is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(used))
+        when = "empty" if used is None else time.strftime("last used %Y-%m-%d %H:%M", time.localtime(used))
         lines.append(
-            f"{_readable(namespace['n_bytes']):>9}  {namespace['n_shards']:5d} files  last used {when}  "
+            f"{_readable(namespace['n_bytes']):>9}  {namespace['n_shards']:5d} files  {when}  "
             f"{Path(namespace['folder']).name}"
         )
         settings = namespace["namespace"]

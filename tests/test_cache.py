@@ -363,6 +363,18 @@ def shell(*arguments, **environment):
     )
 
 
+def test_shell_on_no_folder_and_on_an_empty_one(folder, tmp_path):
+    missing = tmp_path / "missing"
+    assert f"cache folder: {missing} (there is no such folder yet)\n" in shell("--cache-dir", missing, "info").stdout
+    assert not missing.exists()
+    shell("--cache-dir", folder, "clear")
+    assert re.search(r"0 B +0 files  empty  a-\w+\n", shell("--cache-dir", folder, "info").stdout)
+
+
+def test_help_says_where_dry_run_goes():
+    assert "take --dry-run, behind their name" in " ".join(shell("--help").stdout.split())
+
+
 def test_shell(folder):
     result = shell("--cache-dir", folder, "info")
     assert (result.returncode, result.stderr) == (0, "")

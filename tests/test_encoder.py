@@ -22,12 +22,13 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 import skspace
-from skspace import RaggedArray, TokenEncoder, _encode, _encoder, _model_files, _transformer
+from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _encode, _encoder, _model_files, _transformer
 from skspace._model_files import _PACKAGE_DIGESTS, DEFAULT_MODEL, find_model_files
 from skspace._transformer import FrozenTransformer
 
@@ -293,6 +294,17 @@ def test_very_long_text(make, text):
 
 
 # -------------------------------------------------------------------- truncation
+
+
+def test_truncation_points_at_the_line_of_the_user(make):
+    encoder = make(max_length=3)
+    clf = SpaceClassifier(encoder, max_epochs=1, random_state=0)
+    texts, labels = ["a rather long text", "the parcel", "a"], [0, 1, 1]
+    calls = (encoder.transform, encoder.fit_transform, lambda X: clf.fit(X, labels), clf.predict)
+    for call in (*calls, make_pipeline(FunctionTransformer(), encoder).transform):
+        with pytest.warns(UserWarning, match=r"longer than max_length=3") as caught:
+            call(texts)
+        assert [warning.filename for warning in caught] == [__file__]
 
 
 @pytest.mark.parametrize("cached", [True, False])
