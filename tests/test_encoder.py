@@ -195,6 +195,22 @@ def test_slow_encoder_writes_now_and_then(make, monkeypatch):
     assert encoder.cache_info()["n_shards"] == 3
 
 
+@pytest.mark.parametrize("layer", [1, -1])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_threads_change_nothing(tiny_models, make, name, layer):
+    """Many batches at work at once, in architectures cut at the layer and in those whose hidden states are captured."""
+    words = ["the", "parcel", "was", "late", "charged", "twice", "my", "account"]
+    texts = [" ".join(words[(i * j) % 8] for j in range(1, 2 + i % 6)) + f" {i}" for i in range(200)]
+    encoder = make(tiny_models[name], cache_dir=None, layer=layer, batch_tokens=40)
+    expected = encoder.transform(texts)
+    torch.set_num_threads(4)
+    try:
+        for _ in range(3):
+            assert_same(encoder.transform(texts), expected)
+    finally:
+        torch.set_num_threads(1)
+
+
 @truncates
 def test_each_text_is_encoded_once(make, batches):
     encoder = make()
