@@ -7,7 +7,8 @@ linear layers of the model on as many rows as each batch has tokens. With the ca
 deletes it again.
 
 Further tables: what leaving out the layers above 0.67 gains; how far the types differ, as vectors are kept (float16);
-how far a vector depends on the texts beside it; where the time of an encode into an empty cache goes, by cProfile.
+how far a vector depends on the texts beside it; where the time of an encode into an empty cache goes, by cProfile, on
+one core.
 
     SKSPACE_DATA=path/to/data python examples/benchmarks/bench_encode.py [--imdb 300] [--hatexplain 2000]
         [--repeats 5] [--out results.json]
@@ -233,8 +234,11 @@ def largest_difference(a, b):
 def shares(dtype, texts):
     """Shares of the time of one encode into an empty cache."""
     load(without_cache(dtype))
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # then everything happens in the thread that is profiled
     profile = cProfile.Profile()
     profile.runcall(into_new_cache, dtype, texts)
+    torch.set_num_threads(n_threads)
     stats = pstats.Stats(profile)
     spent = {part: cumulative(stats, *where) for part, where in PARTS.items()}
     # the digests of values and index; text_keys counts for itself
