@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Barrier
+from contextlib import contextmanager, suppress
+from threading import Barrier, BrokenBarrierError
 from typing import TypeVar
 
 import torch
@@ -66,13 +66,20 @@ def _workers(n_workers: int, n_cores: int) -> Iterator[ThreadPoolExecutor]:
     def start() -> None:
         torch.get_num_threads()  # at its first product a thread that was never asked begins with the common number
         torch.set_num_threads(n_cores)
-        started.wait()
+        with suppress(BrokenBarrierError):
+            started.wait()
 
     before = torch.get_num_threads()
     with ThreadPoolExecutor(n_workers, "skspace", start) as pool:
-        for _ in range(n_workers):
-            pool.submit(int)
-        started.wait()
+        try:
+            for _ in range(n_workers):
+                pool.submit(int)
+            started.wait()
+        except BaseException:  # an interrupt, or no more threads to be had: those that wait must not do so for good
+            started.abort()
+            pool.shutdown()
+            torch.set_num_threads(before)
+            raise
         # What a thread sets is its own, but is also what threads that start later begin with.
         torch.set_num_threads(before)
         yield pool

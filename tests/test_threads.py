@@ -1,6 +1,7 @@
 """map_in_threads: order, whose cores, and what is left behind when it ends before its time."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -90,6 +91,24 @@ def test_error_comes_out_and_ends_the_work():
         next(running)
     assert len(done) < 100
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("skspace")]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("can't start new thread")])
+def test_interrupted_while_threads_start(monkeypatch, error):
+    submitted, submit = [], ThreadPoolExecutor.submit
+
+    def fails_at_the_third(self, function, *args):
+        submitted.append(function)
+        if len(submitted) == 3:
+            raise error
+        return submit(self, function, *args)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", fails_at_the_third)
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        list(map_in_threads(cores_and_thread, range(20), 4))  # and does not wait for good
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("skspace")]
+    assert torch.get_num_threads() == 4
+    assert in_new_thread(cores_and_thread)[0] == 4
 
 
 def test_only_a_few_items_ahead_and_closing_ends_it():
