@@ -22,7 +22,7 @@ DType = tuple[str, Any]  # the format's name and numpy's
 
 
 class Damage(Exception):  # noqa: N818 - what is wrong with a file, not an error of the caller
-    """A shard is not what it says it is."""
+    """A file is not what it says it is."""
 
 
 def written_header(tensors: Mapping[str, tuple[DType, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:

@@ -1320,7 +1320,7 @@ def test_write_of_uneven_parts(n_values, n_flags, tmp_path):
 
 def test_disk_that_spoils_what_is_written(tmp_path, monkeypatch):
     write_beside = shard_module.write_beside
-    monkeypatch.setattr(shard_module, "write_beside", lambda path, *parts: write_beside(path, parts[0]))
+    monkeypatch.setattr(shard_module, "write_beside", lambda path, *parts: write_beside(path, b"".join(parts)[:-1]))
     store = TokenStore(tmp_path, NAMESPACE)
     with pytest.warns(UserWarning, match=r"cannot write"):
         segment, _ = write(store, TEXTS)

@@ -135,6 +135,16 @@ def sum_by_word(values, owner, n_words):
     return sums
 
 
+def of_words(spans, rows, post):
+    """The rows of the words, (n_words, …), told by their spans; 0 for a word without a row."""
+    place = {span: i for i, span in enumerate(post.spans)}
+    words = np.zeros((len(post.words), *rows.shape[1:]))
+    for span, row in zip(spans, rows, strict=True):
+        if span in place:
+            words[place[span]] = row
+    return words
+
+
 def both_signs(scores):
     return {"signed": scores, "absolute": np.abs(scores)}
 
@@ -152,12 +162,8 @@ def of_classes(subject, scores, own):
 def contributions(subject, post):
     """Ours: the word's part of the predicted class's logit, which is centred over the classes already."""
     (reasons,) = token_contributions(subject.cached, [post.text])
-    own, place = int(reasons.logits.argmax()), {span: i for i, span in enumerate(post.spans)}
-    words = np.zeros((len(post.words), len(reasons.classes)))
-    merged = reasons.merge(post.spans)
-    for span, row in zip(merged.spans, merged.contributions, strict=True):
-        if span in place:
-            words[place[span]] = row
+    own, merged = int(reasons.logits.argmax()), reasons.merge(post.spans)
+    words = of_words(merged.spans, merged.contributions, post)
     scores, runner_up = words[:, own], int(np.argsort(reasons.logits)[-2])
     return of_classes(subject, words, own) | {
         "less the mean, absolute": np.abs(scores - scores.mean()),
@@ -197,23 +203,14 @@ def from_the_spaces(subject, post):
     attention, centroids = spaces.attention.double().numpy(), spaces.centroids[0].double().numpy()
     terms = attention * spaces.concepts.double().numpy()  # (n_tokens, M, K, m)
     n, coef = len(post.words), subject.cached.coef_.astype(float)  # (M, K, K * m)
+    (alone,) = left_out(subject.cached, [post.text], [post.spans])
     share, part = sum_by_word(attention, owner, n), sum_by_word(terms, owner, n)
     return {
         "without cancelling": sizes(part, coef[:, own]),
         "largest piece, without cancelling": largest_piece(sizes(terms, coef[:, own]), owner, np.zeros(n)),
-        "left out of the pooling": of_words(left_out(subject.cached, [post.text], [post.spans])[0], post)[:, own],
+        "left out of the pooling": of_words(alone.spans, alone.losses, post)[:, own],
         "one after another out of the pooling": greedy(share, part, centroids, coef, subject.cached.intercept_, own),
     }
-
-
-def of_words(losses, post):
-    """The losses (n_words, n_classes); 0 for a word without tokens."""
-    place = {span: i for i, span in enumerate(post.spans)}
-    words = np.zeros((len(post.words), len(losses.classes)))
-    for span, row in zip(losses.spans, losses.losses, strict=True):
-        if span in place:
-            words[place[span]] = row
-    return words
 
 
 def sizes(terms, coef):

@@ -18,6 +18,8 @@ from skspace.inspection._reading import (
     check_texts_for,
     class_index,
     class_indices,
+    frame_of_spans,
+    largest,
     read,
     token_terms,
     tokenized,
@@ -95,10 +97,7 @@ class TokenContributions:
         ValueError
             If there is no such label, or n is no int of at least 1.
         """
-        check_count(n, "n")
-        values = self.contributions[:, class_index(self.classes, label)]
-        order = np.argsort(-values, kind="stable")[:n]
-        return [(self.tokens[i], float(values[i])) for i in order if values[i] > 0]
+        return largest(self.tokens, self.contributions, self.classes, label, n)
 
     # ---------------------------------------------------------------- pieces put together
 
@@ -210,11 +209,7 @@ class TokenContributions:
 
     def to_frame(self) -> DataFrame:
         """A pandas data frame of the contributions: a row a token, named by token, begin and end; a column a class."""
-        from pandas import DataFrame, MultiIndex
-
-        begins, ends = [begin for begin, _ in self.spans], [end for _, end in self.spans]
-        index = MultiIndex.from_arrays([self.tokens, begins, ends], names=["token", "begin", "end"])
-        return DataFrame(self.contributions, index=index, columns=self.classes.tolist())
+        return frame_of_spans("token", self.tokens, self.spans, self.contributions, self.classes)
 
     def to_json(self) -> str:
         """All attributes, and `probabilities` and `predicted`, as a JSON object; arrays as lists, labels as they are.

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from skspace.inspection._reading import (
     TokenizedText,
-    check_count,
     check_texts_for,
-    class_index,
+    frame_of_spans,
+    largest,
     read,
     tokenized,
 )
@@ -73,18 +73,11 @@ class LeftOut:
         ValueError
             If there is no such label, or n is no int of at least 1.
         """
-        check_count(n, "n")
-        values = self.losses[:, class_index(self.classes, label)]
-        order = np.argsort(-values, kind="stable")[:n]
-        return [(self.words[i], float(values[i])) for i in order if values[i] > 0]
+        return largest(self.words, self.losses, self.classes, label, n)
 
     def to_frame(self) -> DataFrame:
         """A pandas data frame of the losses: a row a word, named by word, begin and end; a column a class."""
-        from pandas import DataFrame, MultiIndex
-
-        begins, ends = [begin for begin, _ in self.spans], [end for _, end in self.spans]
-        index = MultiIndex.from_arrays([self.words, begins, ends], names=["word", "begin", "end"])
-        return DataFrame(self.losses, index=index, columns=self.classes.tolist())
+        return frame_of_spans("word", self.words, self.spans, self.losses, self.classes)
 
 
 def left_out(clf: Any, texts: Any, spans: Sequence[Sequence[Span]] | None = None) -> list[LeftOut]:
@@ -135,7 +128,7 @@ def left_out(clf: Any, texts: Any, spans: Sequence[Sequence[Span]] | None = None
     texts = check_texts_for(clf, texts)
     parts = _parts(texts, spans)
     named = tokenized(clf, texts)
-    coef = clf.coef_.astype(np.float64)  # (M, K, K * m)
+    coef, classes = clf.coef_.astype(np.float64), clf.classes_  # (M, K, K * m), (K,)
     result: list[Any] = [None] * len(texts)
     for indices, spaces in read(clf, texts):
         logits = spaces.logits.mean(1).double().numpy()
@@ -144,7 +137,7 @@ def left_out(clf: Any, texts: Any, spans: Sequence[Sequence[Span]] | None = None
         of_tokens = zip(*(np.split(tensor.double().numpy(), ends) for tensor in tensors), strict=True)
         centroids = spaces.centroids.double().numpy()  # (n_texts, M, K, m)
         for row, (i, (attention, concepts)) in enumerate(zip(indices.tolist(), of_tokens, strict=True)):
-            result[i] = _of_text(named[i], parts[i], attention, concepts, centroids[row], coef, logits[row], clf)
+            result[i] = _of_text(named[i], parts[i], attention, concepts, centroids[row], coef, logits[row], classes)
     return result
 
 
@@ -167,7 +160,7 @@ def _of_text(
     centroids: NDArray[np.float64],  # (M, K, m)
     coef: NDArray[np.float64],
     logits: NDArray[np.float64],
-    clf: Any,
+    classes: NDArray[Any],
 ) -> LeftOut:
     reach, owner = spans_of_tokens(named.spans, parts)
     kept = np.unique(owner[owner >= 0])
@@ -181,7 +174,7 @@ def _of_text(
     without = np.where(rest > _NOTHING_LEFT, left / np.maximum(rest, _NOTHING_LEFT), 0.0)
     lost = (centroids - without).reshape(len(kept), *coef.shape[::2])  # (n_words, M, K * m)
     losses = np.einsum("wmf,mkf->wk", lost, coef)
-    return LeftOut(named.text, [named.text[b:e] for b, e in words], words, losses, logits, clf.classes_)
+    return LeftOut(named.text, [named.text[b:e] for b, e in words], words, losses, logits, classes)
 
 
 def _sums(values: NDArray[np.float64], owner: NDArray[np.int64], kept: NDArray[np.int64]) -> NDArray[np.float64]:

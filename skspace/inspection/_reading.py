@@ -6,7 +6,7 @@ The classifier is read by its attributes; its class is not imported.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from skspace._operators import Spaces
 from skspace._texts import check_texts
 from skspace.inspection._words import Span
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 __all__ = [
     "TokenizedText",
     "check_classifier",
@@ -26,6 +29,8 @@ __all__ = [
     "check_y",
     "class_index",
     "class_indices",
+    "frame_of_spans",
+    "largest",
     "read",
     "token_terms",
     "tokenized",
@@ -89,6 +94,25 @@ def token_terms(clf: Any, spaces: Spaces) -> NDArray[np.float64]:
     weighted = (attention * spaces.concepts).flatten(1).double().numpy()  # (n_tokens, M * K * m)
     coef = clf.coef_.astype(np.float64)  # (M, K, K * m)
     return weighted @ coef.transpose(0, 2, 1).reshape(-1, coef.shape[1])
+
+
+def largest(names: Sequence[str], values: NDArray[Any], classes: NDArray[Any], label: Any, n: Any) -> list[Any]:
+    """The `n` names with the largest values (n_names, n_classes) for `label`, positive ones only, with the values."""
+    check_count(n, "n")
+    of_label = values[:, class_index(classes, label)]
+    order = np.argsort(-of_label, kind="stable")[:n]
+    return [(names[i], float(of_label[i])) for i in order if of_label[i] > 0]
+
+
+def frame_of_spans(
+    kind: str, names: Sequence[str], spans: Sequence[Span], values: NDArray[Any], classes: NDArray[Any]
+) -> DataFrame:
+    """A pandas data frame of values (n_names, n_classes): a row a name, called `kind`, with begin and end."""
+    from pandas import DataFrame, MultiIndex
+
+    begins, ends = [begin for begin, _ in spans], [end for _, end in spans]
+    index = MultiIndex.from_arrays([names, begins, ends], names=[kind, "begin", "end"])
+    return DataFrame(values, index=index, columns=classes.tolist())
 
 
 def class_index(classes: NDArray[Any], label: Any, name: str = "label") -> int:
