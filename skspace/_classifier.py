@@ -489,7 +489,7 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
     def _batches(self, X: Any) -> Iterator[tuple[NDArray[np.int64], Spaces]]:
         check_is_fitted(self)
         X = self._check_input(X, reset=False)
-        rows: RaggedArray = X if self.encoder_ is None else self.encoder_.transform(X)
+        rows: RaggedArray = X if self.encoder_ is None else self.encoder_._embed(X)
         self._check_width(rows)
         return each_batch(self._operators, rows)
 

@@ -73,13 +73,15 @@ class EncodingJob:
     def run(self) -> int:
         """Encode; return how many texts this process encoded. What is done is kept when this is interrupted."""
         missing = self.found.missing
+        if len(self.keys) == 1:
+            return self._encode(missing, lambda n_texts: None)
         with Bar(total=len(missing), desc="Encoding", unit="text") as bar:
-            if self.store is None or len(self.keys) == 1:
-                return self._encode(missing, bar)
+            if self.store is None:
+                return self._encode(missing, bar.update)
             parts = [missing[part] for part in divide(self.keys[missing], -(-len(missing) // _CHUNK_TEXTS))]
-            return self._share(parts, self.store, bar)
+            return self._share(parts, self.store, bar.update)
 
-    def _share(self, parts: list[NDArray[np.int64]], store: TokenStore, bar: Any) -> int:
+    def _share(self, parts: list[NDArray[np.int64]], store: TokenStore, done: Callable[[int], Any]) -> int:
         """Encode the parts that no other process is at, then wait for the rest, in which little should be missing."""
         n_encoded = 0
         wait = False
@@ -93,13 +95,13 @@ class EncodingJob:
                     wait = False
                     store.lookup(self.keys, self.found, part)  # others may have encoded some meanwhile
                     missing = part[self.found.segment[part] < 0]
-                    bar.update(len(part) - len(missing))
-                    n_encoded += self._encode(missing, bar)
+                    done(len(part) - len(missing))
+                    n_encoded += self._encode(missing, done)
             wait = len(passed_over) == len(parts)
             parts = passed_over
         return n_encoded
 
-    def _encode(self, missing: NDArray[np.int64], bar: Any) -> int:
+    def _encode(self, missing: NDArray[np.int64], done: Callable[[int], Any]) -> int:
         shard = _ShardInProgress(self.keys, self.found, self.store, self.written, single=len(self.keys) == 1)
         try:
             for begin in range(0, len(missing), _CHUNK_TEXTS):
@@ -113,7 +115,7 @@ class EncodingJob:
                             self.check(kept, self.texts[chunk[i]])
                             shard.add(chunk[i], kept, tokens[i].truncated)
                         shard.flush_if_full()
-                        bar.update(len(batch))
+                        done(len(batch))
         finally:
             shard.flush()
         return len(missing)

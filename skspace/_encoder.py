@@ -39,6 +39,7 @@ __all__ = ["TokenEncoder"]
 # want more rows. A graphics card wants more still; its number is not measured.
 _BATCH_TOKENS, _BATCH_TOKENS_OF_TWO_BYTES, _BATCH_TOKENS_ELSEWHERE = 768, 2048, 16384
 _DEPTH_NAMES = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
+_LISTING_SECONDS = 1.0  # how long one listing of the cache folder serves single texts
 _PARTS_A_WORKER, _PART_TEXTS = 4, 4096  # precompute: tasks enough that no worker is idle long at the end
 _FLOAT32_ONLY = {"xlnet"}  # model types whose code in transformers mixes float32 into whatever it is given
 _WIDTH_NAMES = ("hidden_size", "dim", "d_model", "n_embd")
@@ -301,7 +302,8 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
 
     def _embed(self, texts: list[str]) -> RaggedArray:
         distinct, inverse = _distinct(texts)
-        found, _ = self._find_or_encode(distinct)
+        # Listing the folder for each of many single texts would be a good part of the time that they take.
+        found, _ = self._find_or_encode(distinct, max_age=_LISTING_SECONDS if len(distinct) == 1 else 0.0)
         self._warn_truncated(found.truncated[inverse])
         return RaggedArray.from_segments(
             found.segments,
@@ -312,18 +314,21 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
             dtype=found.segments[0].dtype,
         )
 
-    def _find_or_encode(self, distinct: list[str]) -> tuple[Lookup, int]:
-        """Where the vectors of distinct texts lie, and how many of them this process had to encode."""
+    def _find_or_encode(self, distinct: list[str], *, max_age: float = 0.0) -> tuple[Lookup, int]:
+        """Where the vectors of distinct texts lie, and how many of them this process had to encode.
+
+        What others have written in the last `max_age` seconds may be encoded once more.
+        """
         keys = text_keys(distinct)
         cache = self._cache(self._files())
-        found = Lookup(len(distinct)) if cache is None else cache.store.lookup(keys)
+        found = Lookup(len(distinct)) if cache is None else cache.store.lookup(keys, max_age=max_age)
         if not len(found.missing):
             return found, 0
         files = self._files_to_load()
         # What is written must stand under the name of what was loaded, whatever was remembered, or told by a stranger.
         if (loaded := self._cache(files)) is not None and loaded is not cache:
             cache = loaded
-            found = cache.store.lookup(keys)
+            found = cache.store.lookup(keys, max_age=max_age)
             if not len(found.missing):
                 return found, 0
         job = EncodingJob(

@@ -17,14 +17,14 @@ after another, without padding, so that a text's result cannot depend on its com
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 __all__ = ["ConceptOperators", "Spaces", "segment_sum"]
 
-_ROWS = 128  # see matmul_rows; more would waste time on single texts, fewer on many
+_ROWS = 32  # see matmul_rows; more would waste time on single texts
 _COLUMNS = 16
 _SAFE_SCORE = 40.0  # exp of it, summed over a text of any length, is far from float32's limits
 
@@ -268,12 +268,13 @@ def segment_sum(values: Tensor, lengths: Tensor) -> Tensor:
 def matmul_rows(rows: Tensor, weight: Tensor) -> Tensor:
     """``rows @ weight``, in which a row's result does not depend on the other rows, to the last bit.
 
-    BLAS chooses its kernel, and with it the order of a sum, by the shape of the whole product. Blocks of one fixed
-    shape leave it no choice.
+    BLAS chooses its kernel, and with it the order of a sum, by the shape of a product. Blocks of one fixed shape leave
+    it no choice, and in one call take half the time of as many.
     """
     n, width = len(rows), weight.shape[1]
     if width % _COLUMNS:
         weight = nn.functional.pad(weight, (0, -width % _COLUMNS))
-    rows = nn.functional.pad(rows, (0, 0, 0, -n % _ROWS))
-    blocks: list[Any] = [block @ weight for block in rows.split(_ROWS)]
-    return torch.cat(blocks)[:n, :width] if blocks else rows @ weight[:, :width]
+    if n % _ROWS:
+        rows = nn.functional.pad(rows, (0, 0, 0, -n % _ROWS))
+    blocks = rows.unflatten(0, (-1, _ROWS)) if n else rows[None]  # (n_blocks, _ROWS, d)
+    return torch.bmm(blocks, weight.expand(len(blocks), -1, -1)).flatten(0, 1)[:n, :width]

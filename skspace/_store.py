@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import threading
@@ -89,7 +90,7 @@ class TokenStore:
         self._next_number = 0
         self._index = KeyIndex()
         self._warned: set[tuple[Any, ...]] = set()
-        self._listed = False  # whether the folder was read once
+        self._listed = -math.inf  # when the folder was read, on the monotonic clock
         self._keep_damaged = False
         self._threads = threading.RLock()
         self._pending: dict[bytes, tuple[NDArray[np.float16], bool]] = {}  # see write_later
@@ -110,7 +111,12 @@ class TokenStore:
     # ---------------------------------------------------------------- reading
 
     def lookup(
-        self, keys: Keys, found: Lookup | None = None, among: NDArray[np.integer] | slice = slice(None)
+        self,
+        keys: Keys,
+        found: Lookup | None = None,
+        among: NDArray[np.integer] | slice = slice(None),
+        *,
+        max_age: float = 0.0,
     ) -> Lookup:
         """Find the rows of `keys`; every shard that is named in the answer has been verified by this process.
 
@@ -123,6 +129,8 @@ class TokenStore:
             An earlier answer to the same keys: what is missing there is looked for and added.
         among : indices, default=all
             The keys to look for.
+        max_age : float, default=0.0
+            Seconds for which a listing of the folder will do: what others have written since may be missing.
         """
         if found is None:
             found = Lookup(len(keys))
@@ -131,7 +139,8 @@ class TokenStore:
             if self._pending and not self._take_pending(keys, found):
                 self.write_pending()
             self._find(keys, found, indices)
-            if (found.segment[indices] < 0).any() and self._refresh():
+            behind = time.monotonic() - self._listed >= max_age
+            if behind and (found.segment[indices] < 0).any() and self._refresh():
                 self._find(keys, found, indices)
         return found
 
@@ -200,7 +209,7 @@ class TokenStore:
 
     def _refresh(self) -> bool:
         """Take note of shards that came and went. True where there is a new one."""
-        self._listed = True
+        self._listed = time.monotonic()
         names = self._names()
         if names is None:
             return False
@@ -362,13 +371,13 @@ class TokenStore:
         vectors : ndarray of float16 of shape (n_tokens, n_features)
         truncated : bool
         """
-        try:
-            self._make_folder()
-        except OSError as error:
-            self._warn_unwritable(error)
         with self._threads:
             if not self._pending:
                 self._pending_since = time.monotonic()
+                try:
+                    self._make_folder()  # whoever cannot write is told so now
+                except OSError as error:
+                    self._warn_unwritable(error)
             self._pending[key.tobytes()] = vectors, truncated
             if len(self._pending) >= MAX_PENDING or time.monotonic() - self._pending_since > PENDING_SECONDS:
                 self.write_pending()
@@ -385,7 +394,7 @@ class TokenStore:
     def _merge_small_shards(self) -> None:
         """Keep the number of files bounded when texts come a few at a time."""
         with self._threads:
-            if not self._listed:
+            if self._listed < 0:
                 self._refresh()  # a process that writes once must count what those before it left
             small = [shard for shard in self._shards.values() if shard.nbytes < SMALL_SHARD_BYTES]
             if len(small) <= MAX_SMALL_SHARDS:

@@ -12,6 +12,7 @@ import platform
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from skspace._packed import pack
 from skspace._threads import map_in_threads
 
 __all__ = ["FrozenTransformer", "Tokens", "pick_device", "pick_dtype", "read_config"]
@@ -161,10 +163,12 @@ class FrozenTransformer:
         self._widest = self._n_positions()
         self.max_length = min(max_length, self.tokenizer.model_max_length, self._widest)
         self._inputs = [n for n in ("token_type_ids",) if n in self.tokenizer.model_input_names]
-        self.pads = False  # until it is known
+        self.pads, self._wants_mask = False, True  # until it is known
         try:
             self._take = self._cut_above(layer)
+            self._leave_out_pooler()
             self.pads = self._ignores_padding()
+            self._wants_mask = not self._same_without_mask()
         except Exception as error:
             raise OSError(
                 f"The model in {folder} gives no vector for every token at layer={layer}, or cannot compute in "
@@ -177,6 +181,8 @@ class FrozenTransformer:
                 f"The weights in {folder} do not belong to its config.json: {len(missing)} are missing, "
                 f"{missing[0]!r} among them. Download the model again, or write the folder with save_pretrained."
             )
+        if dtype == torch.bfloat16 and device.type == "cpu":
+            self._pack()
 
     # ---------------------------------------------------------------- text to tokens
 
@@ -230,21 +236,26 @@ class FrozenTransformer:
         inputs = self._pad(batch)
         with torch.inference_mode():
             hidden = self._take(inputs)  # (n_texts, n_padded, d)
-        packed = hidden[inputs["attention_mask"].bool()].to(torch.float16).cpu().numpy()  # (n_tokens, d)
-        return np.split(packed, np.cumsum([len(tokens.ids) for tokens in batch])[:-1])
+        mask = inputs.get("attention_mask")
+        packed = hidden.flatten(0, 1) if mask is None else hidden[mask.bool()]  # (n_tokens, d)
+        values = packed.to(torch.float16).cpu().numpy()
+        ends = list(accumulate(len(tokens.ids) for tokens in batch))
+        return [values[begin:end] for begin, end in pairwise([0, *ends])]
 
     def _pad(self, batch: Sequence[Tokens]) -> dict[str, torch.Tensor]:
-        shape = (len(batch), self._width(max(len(tokens.ids) for tokens in batch)))
-        ids = np.full(shape, self.tokenizer.pad_token_id or 0)
-        types = np.full(shape, self.tokenizer.pad_token_type_id or 0)
-        mask = np.zeros(shape, np.int64)
+        """What the model takes, (n_texts, width) each."""
+        lengths = [len(tokens.ids) for tokens in batch]
+        shape = (len(batch), self._width(max(lengths)))
+        arrays = {"input_ids": np.full(shape, self.tokenizer.pad_token_id or 0)}
+        if self._wants_mask or min(lengths) < shape[1]:
+            arrays["attention_mask"] = np.zeros(shape, np.int64)
+        for name in self._inputs:
+            arrays[name] = np.full(shape, self.tokenizer.pad_token_type_id or 0)
         for row, tokens in enumerate(batch):
-            n = len(tokens.ids)
             # On the right whatever the tokenizer says: on the left it would shift absolute positions.
-            ids[row, :n], mask[row, :n] = tokens.ids, 1
-            if tokens.types is not None:
-                types[row, :n] = tokens.types
-        arrays = {"input_ids": ids, "attention_mask": mask} | dict.fromkeys(self._inputs, types)
+            values = {"input_ids": tokens.ids, "attention_mask": 1, "token_type_ids": tokens.types}
+            for name, array in arrays.items():
+                array[row, : lengths[row]] = values[name]
         return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
     def _width(self, longest: int) -> int:
@@ -290,6 +301,24 @@ class FrozenTransformer:
             # An architecture that counts its layers elsewhere cannot be cut this way; what it raises is up to its code.
             return False
 
+    def _leave_out_pooler(self) -> None:
+        """Drop the layer above the first token, which no vector of ours depends on, where the model can do without."""
+        pooler = getattr(self.model, "pooler", None)
+        if isinstance(pooler, nn.Module):
+            inputs = self._pad(self.tokenize(_PROBE))
+            with torch.inference_mode():
+                wanted = self._take(inputs)
+                self.model.pooler = None
+                if not self._same(self._take, inputs, wanted):
+                    self.model.pooler = pooler
+
+    def _same_without_mask(self) -> bool:
+        """Whether texts without padding may go without a mask. A single text is a tenth faster so."""
+        inputs = self._pad(self.tokenize(_PROBE[:1]))
+        without = {name: values for name, values in inputs.items() if name != "attention_mask"}
+        with torch.inference_mode():
+            return self._same(self._take, without, self._take(inputs))
+
     def _ignores_padding(self) -> bool:
         """Whether a text's vectors stay what they are beside a longer one. ConvBERT and FNet mix the padding in."""
         tokens = [t for t in self.tokenize(["", *_PROBE]) if t.ids]
@@ -297,10 +326,29 @@ class FrozenTransformer:
             together = self._take(self._pad(tokens))
             for one, padded in zip(tokens, together, strict=True):
                 alone = self._take(self._pad([one]))[0]
-                # far above rounding, far below what padding does
-                if (alone - padded[: len(alone)]).abs().max() > 0.1 * alone.abs().max():
+                if not _alike(padded[: len(alone)], alone):
                     return False
         return True
+
+    # ---------------------------------------------------------------- faster products
+
+    def _pack(self) -> None:
+        """Pack the weights, where this torch and processor can, and the vectors of a probe stay what they are."""
+        inputs = self._pad(self.tokenize(_PROBE))
+        with torch.inference_mode():
+            wanted = self._take(inputs)
+            try:
+                unpack = pack(self.model)
+            except (AttributeError, RuntimeError):
+                return
+            try:
+                same = _alike(self._take(inputs), wanted)
+            except (AttributeError, RuntimeError, TypeError):  # an architecture that does more with its weights
+                same = False
+            if not same:
+                unpack()
+
+    # ---------------------------------------------------------------- what comes out
 
     def _last(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         return self.model(**inputs).last_hidden_state
@@ -316,6 +364,11 @@ class FrozenTransformer:
                 return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return limit if limit and limit > 0 else 2**31  # XLNet, without a limit, says -1
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether vectors differ by rounding only: a tenth is far above that, and far below what another text gives."""
+    return bool((one - other).abs().max() <= 0.1 * other.abs().max())
 
 
 @contextmanager

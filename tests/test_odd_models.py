@@ -143,6 +143,28 @@ def test_deberta(tiny_bert, tmp_path, hidden_states):
             assert_rounded(row, hidden_states(str(tmp_path), text, 62)[layer])
 
 
+# SqueezeBERT calls its pooler whether it has one or not
+def test_pooler_that_a_model_cannot_do_without(tiny_bert, tmp_path, hidden_states):
+    from transformers import SqueezeBertConfig, SqueezeBertModel
+
+    config = SqueezeBertConfig(
+        vocab_size=200,
+        hidden_size=32,
+        embedding_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng(devices=[]):
+        SqueezeBertModel(config).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(Path(tiny_bert) / name, tmp_path)
+    for layer in (2, 3):
+        for row, text in zip(encode(tmp_path, layer=layer), TEXTS, strict=True):
+            assert_rounded(row, hidden_states(str(tmp_path), text, 62)[layer])
+
+
 # Damaged files
 def truncate_weights(folder):
     path = folder / "model.safetensors"

@@ -264,6 +264,15 @@ def test_what_another_writes_is_found_later(tmp_path):
     assert_found(reader, ["second text", "first text"])
 
 
+def test_an_old_listing_will_do_for_a_while(tmp_path):
+    reader, writer = TokenStore(tmp_path, NAMESPACE), TokenStore(tmp_path, NAMESPACE)
+    keys = text_keys(["first text"])
+    assert len(reader.lookup(keys, max_age=60.0).missing) == 1  # and lists the folder, which it never did
+    write(writer, ["first text"])
+    assert len(reader.lookup(keys, max_age=60.0).missing) == 1
+    assert len(reader.lookup(keys, max_age=1e-9).missing) == 0
+
+
 def test_what_another_clears_is_missing(tmp_path):
     store = filled(tmp_path, TEXTS)
     other = fresh(store)

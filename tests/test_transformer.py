@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from skspace import _transformer
+from skspace._packed import pack
 from skspace._transformer import FrozenTransformer, pick_device, pick_dtype, read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,6 +51,13 @@ def copy(folder, to, *, config=None, tokenizer=None):
         path = to / name
         path.write_text(json.dumps(json.loads(path.read_text()) | (changes or {})))
     return to
+
+
+def calls(transformer):
+    """What is passed to the model from now on."""
+    seen = []
+    transformer.model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    return seen
 
 
 # -------------------------------------------------------------------- vectors
@@ -112,7 +121,8 @@ def test_width_of_a_batch(tiny_models, longest, width):
     batch = [_of_length(transformer, longest), _of_length(transformer, min(longest, 3))]
     inputs = transformer._pad(batch)
     assert inputs["input_ids"].shape == (2, width)
-    assert inputs["attention_mask"].sum(1).tolist() == [len(tokens.ids) for tokens in batch]
+    mask = inputs.get("attention_mask", torch.ones(2, width))  # left out where there is no padding
+    assert mask.sum(1).tolist() == [len(tokens.ids) for tokens in batch]
 
 
 def test_width_where_it_must_not_grow(tiny_models):
@@ -123,6 +133,105 @@ def test_width_where_it_must_not_grow(tiny_models):
     assert transformer._pad(batch)["input_ids"].shape == (1, 31)
     transformer._widest, transformer.pads = 64, False  # a model that mixes the padding in
     assert transformer._pad(batch)["input_ids"].shape == (1, 31)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_no_mask_without_padding(tiny_models, name):
+    transformer = load(tiny_models[name])
+    seen = calls(transformer)
+    tokens = transformer.tokenize(["the parcel"])
+    (short,) = transformer.forward(tokens)
+    both = transformer.forward([*tokens, *transformer.tokenize([LONG])])
+    assert ["attention_mask" in kwargs for kwargs in seen] == [False, True]
+    np.testing.assert_allclose(both[0].astype(np.float32), short.astype(np.float32), atol=2e-3)
+
+
+def test_mask_where_the_model_does_not_assume_one(tiny_models, monkeypatch):
+    """Whatever a model takes a missing mask for, its vectors are those of a mask of ones."""
+    from transformers import BertModel
+
+    expected = vectors(load(tiny_models["bert"]), ["the parcel"])[0]
+    forward = BertModel.forward
+
+    def with_another_default(self, input_ids, attention_mask=None, **kwargs):
+        if attention_mask is None:
+            attention_mask = torch.zeros_like(input_ids).index_fill(1, torch.tensor([0]), 1)  # the first token only
+        return forward(self, input_ids, attention_mask=attention_mask, **kwargs)
+
+    monkeypatch.setattr(BertModel, "forward", with_another_default)
+    transformer = load(tiny_models["bert"])
+    seen = calls(transformer)
+    np.testing.assert_array_equal(vectors(transformer, ["the parcel"])[0], expected)
+    assert "attention_mask" in seen[0]
+
+
+def test_pooler_is_left_out(tiny_models, hidden_states):
+    transformer = load(tiny_models["bert"])
+    assert transformer.model.pooler is None
+    assert_rounded(vectors(transformer, TEXTS[:1])[0], hidden_states(tiny_models["bert"], TEXTS[0], MAX_LENGTH)[DEPTH])
+
+
+# -------------------------------------------------------------------- packed weights
+
+
+def bfloat16_packs():
+    try:
+        pack(torch.nn.Linear(8, 8, dtype=torch.bfloat16))
+        torch.ops.mkldnn._reorder_linear_weight(torch.zeros(8, 8, dtype=torch.bfloat16))
+    except (AttributeError, RuntimeError):
+        return False
+    return True
+
+
+def linear_layers(transformer):
+    return [type(module).__name__ for module in transformer.model.modules() if "Linear" in type(module).__name__]
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "xlnet"])  # which takes float32 only
+def test_packed_weights_give_the_same_vectors(tiny_models, monkeypatch, name):
+    if not bfloat16_packs():
+        pytest.skip("this processor has no bfloat16 products")
+    packed = load(tiny_models[name], layer=2, dtype=torch.bfloat16)
+    monkeypatch.setattr(FrozenTransformer, "_pack", lambda self: None)
+    plain = load(tiny_models[name], layer=2, dtype=torch.bfloat16)
+    assert set(linear_layers(packed)) == {"_PackedLinear"}
+    assert len(linear_layers(packed)) == len(linear_layers(plain))
+    for got, expected in zip(vectors(packed, TEXTS), vectors(plain, TEXTS), strict=True):
+        difference = np.abs(got.astype(np.float32) - expected.astype(np.float32))
+        assert (difference <= 0.05 * np.abs(expected.astype(np.float32)).max(initial=0)).all()
+
+
+def test_float32_is_not_packed(tiny_models):
+    assert "_PackedLinear" not in linear_layers(load(tiny_models["bert"]))
+
+
+def raising(error):
+    def operator(*args):
+        raise error
+
+    return operator
+
+
+@pytest.mark.parametrize(
+    ("operator", "replacement"),
+    [
+        ("_reorder_linear_weight", raising(AttributeError("no such operator"))),  # a torch without it
+        ("_reorder_linear_weight", raising(RuntimeError("no bfloat16"))),  # a processor without it
+        ("_linear_pointwise", raising(RuntimeError("other arguments"))),
+        ("_linear_pointwise", lambda rows, weight, bias, *args: rows.new_ones(*rows.shape[:-1], len(bias))),
+    ],
+)
+def test_weights_stay_where_packing_fails(tiny_models, monkeypatch, operator, replacement):
+    fake = SimpleNamespace(_reorder_linear_weight=torch.clone, _linear_pointwise=raising(RuntimeError("not called")))
+    setattr(fake, operator, replacement)
+    with monkeypatch.context() as patch:
+        patch.setattr(FrozenTransformer, "_pack", lambda self: None)
+        expected = vectors(load(tiny_models["bert"], dtype=torch.bfloat16), TEXTS)
+    monkeypatch.setattr(torch.ops, "mkldnn", fake)
+    transformer = load(tiny_models["bert"], dtype=torch.bfloat16)
+    assert set(linear_layers(transformer)) == {"Linear"}
+    for got, wanted in zip(vectors(transformer, TEXTS), expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
 
 
 def _of_length(transformer, n):

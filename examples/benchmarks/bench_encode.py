@@ -58,7 +58,7 @@ class BarePass:
             encoder.transform(texts)
         self.transformer, self.batches = seen[0][0], [inputs for _, inputs in seen]
         self.dtype = str(self.transformer.dtype).removeprefix("torch.")
-        self.rows = [int(inputs["attention_mask"].sum()) for inputs in self.batches]
+        self.rows = [int(inputs.get("attention_mask", inputs["input_ids"] * 0 + 1).sum()) for inputs in self.batches]
         self.n_tokens = sum(self.rows)
         self.padding = 1 - self.n_tokens / sum(inputs["input_ids"].numel() for inputs in self.batches)
 
@@ -72,10 +72,10 @@ class BarePass:
 
     def products(self):
         """The products of all linear layers on the tokens of each batch, as a function."""
-        modules = self.transformer.model.named_modules()
-        weights = [m.weight.T for name, m in modules if isinstance(m, nn.Linear) and "pooler" not in name]
-        sizes = {size for weight in weights for size in weight.shape}
         dtype, n = self.transformer.dtype, max(self.rows)
+        linear = [m for m in self.transformer.model.modules() if type(m).__name__.endswith("Linear")]  # packed or not
+        weights = [torch.randn(m.weight.shape).to(dtype).T for m in linear]
+        sizes = {size for weight in weights for size in weight.shape}
         given = {size: torch.randn(n, size).to(dtype) for size in sizes}
         made = {size: torch.empty(n, size, dtype=dtype) for size in sizes}
 
