@@ -30,7 +30,6 @@ import common
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from torch import nn
 
 from skspace import TokenEncoder
 from skspace._threads import map_in_threads
