@@ -196,7 +196,7 @@ class RaggedArray:
             if not -len(self) <= key < len(self):
                 raise IndexError(f"RaggedArray: index {key} is out of bounds for {len(self)} texts.")
             return self._read(np.array([int(key) % len(self)]))
-        rows = self._rows_of(key)
+        rows = self._index(key)
         return RaggedArray.from_segments(
             self._segments,
             self._segment[rows],
@@ -206,21 +206,20 @@ class RaggedArray:
             dtype=self.dtype,
         )
 
-    def _rows_of(self, key: Any) -> NDArray[np.int64]:
-        everything = np.arange(len(self))
-        if key is Ellipsis:
-            return everything
-        if isinstance(key, slice):
-            return everything[key]
+    @staticmethod
+    def _index(key: Any) -> Any:
+        """What NumPy takes for rows, checked."""
+        if key is Ellipsis or isinstance(key, slice):
+            return key
         key = np.asarray(key)
         if key.ndim == 1 and len(key) == 0:
-            return everything[:0]
+            return np.zeros(0, np.int64)
         if key.ndim != 1 or not (key.dtype == bool or np.issubdtype(key.dtype, np.integer)):
             raise IndexError(
                 "RaggedArray: an index must be an integer, a slice, a boolean mask or a 1-D array of integers. "
                 f"Got shape {key.shape}, dtype {key.dtype} instead."
             )
-        return everything[key]
+        return key
 
     def _read(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         """The token vectors of `rows`, one text after another, (n_tokens, n_features)."""

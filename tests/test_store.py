@@ -3,7 +3,6 @@
 import errno
 import gc
 import hashlib
-import io
 import json
 import os
 import pickle
@@ -1137,20 +1136,38 @@ def test_no_space_when_renaming(tmp_path, monkeypatch):
 
 
 def test_no_space_when_writing(tmp_path, monkeypatch):
-    class Full(io.FileIO):
-        """A file that takes a hundred bytes."""
-
-        def write(self, content):
-            super().write(content[:100])
-            no_space()
+    def full(file, parts):
+        os.write(file, parts[0][:100])
+        no_space()
 
     store = filled(tmp_path, ["from before"])
     before = set(store.folder.iterdir())
     with monkeypatch.context() as patch:
-        patch.setattr(shard_module, "open", Full, raising=False)
+        patch.setattr(shard_module.os, "writev", full, raising=False)
         assert_works_without_disk(store)
     assert set(store.folder.iterdir()) - before <= {store.folder / "locks"}
     assert_found(fresh(store), ["from before"])
+
+
+@pytest.mark.parametrize("platform", ["short writes", "no writev"])
+def test_writing_on_other_platforms(tmp_path, monkeypatch, platform):
+    if platform == "no writev":
+        monkeypatch.delattr(shard_module.os, "writev", raising=False)
+    else:
+
+        def few_bytes(file, parts):
+            return os.write(file, b"".join(parts)[:1000])
+
+        monkeypatch.setattr(shard_module.os, "writev", few_bytes, raising=False)
+    assert_found(fresh(filled(tmp_path, TEXTS)), TEXTS)
+
+
+def test_more_parts_than_one_call_takes(tmp_path):
+    store = TokenStore(tmp_path, NAMESPACE)
+    texts = [f"text number {i}" for i in range(2500)]
+    write(store, texts)
+    assert store.verify() == 0
+    assert_found(fresh(store), texts[::100])
 
 
 def test_no_space_when_merging(tmp_path, monkeypatch):
