@@ -27,6 +27,7 @@ from skspace._encode import EncodingJob, divide
 from skspace._index import Lookup, text_keys
 from skspace._model_files import DEFAULT_MODEL, ModelFiles, RememberedModel, find_model_files, find_remembered
 from skspace._ragged import RaggedArray
+from skspace._shard import all_finite
 from skspace._store import TokenStore
 from skspace._texts import check_texts
 from skspace._transformer import FrozenTransformer, pick_device, pick_dtype, read_config
@@ -353,7 +354,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         return _BATCH_TOKENS if self._dtype(files, device).itemsize == 4 else _BATCH_TOKENS_OF_TWO_BYTES
 
     def _check_finite(self, vectors: NDArray[np.float16], text: str) -> None:
-        if not np.isfinite(vectors).all():
+        if not all_finite(vectors):
             raise ValueError(
                 f"The encoder {self.model} gave infinite or undefined numbers in float16 at layer={self.layer} for the "
                 f"text {text!r:.60}. Choose another layer, or dtype='float32'."

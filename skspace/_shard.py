@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from skspace._safetensors import Damage, extent, read_header, read_tensor, written_header
 
 __all__ = [
-    "FORMAT", "SHARD_NAME", "TEMPORARY_NAME", "Keys", "Reader", "Shard", "open_to_read", "write_beside", "write_shard",
+    "FORMAT", "SHARD_NAME", "TEMPORARY_NAME", "Keys", "Reader", "Shard", "all_finite", "open_to_read", "write_beside",
+    "write_shard",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -42,6 +43,7 @@ SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 TEMPORARY_NAME = re.compile(r"\.([0-9a-f]{64}\.safetensors|namespace\.json)\.\d+-\d+\.tmp")
 VALUES_DTYPE = np.dtype("<f2")
 _TOUCH_SECONDS = 60.0
+_INFINITY = 0x7C00  # float16's bits; those of NaN are greater
 _PARTS_A_CALL = 1024  # as many as Linux takes
 _DTYPES: dict[str, tuple[str, Any]] = {  # safetensors' name and numpy's
     "keys": ("U8", np.uint8),
@@ -51,6 +53,12 @@ _DTYPES: dict[str, tuple[str, Any]] = {  # safetensors' name and numpy's
 }
 
 Keys = NDArray[np.uint64]  # (n, 2): a 16-byte digest of a text a row
+
+
+def all_finite(values: NDArray[np.float16]) -> bool:
+    """Whether no value is infinite or NaN: by their bits, twice as fast as np.isfinite, which widens float16 first."""
+    exponent_and_fraction = values.view(np.uint16) & 0x7FFF
+    return bool(exponent_and_fraction.max(initial=0) < _INFINITY)
 
 
 def write_shard(

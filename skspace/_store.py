@@ -43,6 +43,7 @@ from skspace._shard import (
     Keys,
     Reader,
     Shard,
+    all_finite,
     write_beside,
     write_shard,
 )
@@ -344,7 +345,7 @@ class TokenStore:
         if len({array.shape[1:] for array in arrays}) > 1:
             raise ValueError("TokenStore needs vectors of one length. Got arrays of different widths instead.")
         offsets = np.cumsum([0, *map(len, arrays)]).astype("<i8")
-        if not all(np.isfinite(array).all() for array in arrays):
+        if not all(map(all_finite, arrays)):
             raise ValueError("TokenStore keeps finite float16 values only. Got inf or NaN instead.")
         try:
             with self._threads:
