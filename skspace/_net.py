@@ -11,7 +11,9 @@ training goes on exactly where it was, without a second copy of the parameters.
 from __future__ import annotations
 
 import math
+import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +40,7 @@ __all__ = ["BatchModule", "each_batch", "folded_copy", "history_rows", "most_epo
 _PREDICT_TOKENS = 16384
 _EPOCHS, _MIN_STEPS = 10, 100  # max_epochs="auto": a few hundred texts are not enough for 10 passes to train on
 _LEAST_SHARE = 1e-3  # of a class, where b starts
+_COLOUR = re.compile(r"\x1b\[\d*m")
 _MAX_BYTES_IN_MEMORY = 2**29  # training data up to this are gathered in memory once instead of read batch by batch
 
 
@@ -95,6 +98,11 @@ class _Progress(Callback):
 
 def _no_output(*args: Any) -> None:
     """Take the place of print as a callback's sink."""
+
+
+def _line_of_log(line: str) -> None:
+    """The same, for the log: in colour on a terminal only."""
+    sys.stdout.write((line if sys.stdout.isatty() else _COLOUR.sub("", line)) + "\n")
 
 
 def train(
@@ -202,7 +210,7 @@ def train(
             *_stopping(validation is not None, n_iter_no_change),
             *deepcopy(list(callbacks or ())),  # a fit does not change its parameters
         ],
-        callbacks__print_log=PrintLog() if verbose else None,
+        callbacks__print_log=PrintLog(sink=_line_of_log) if verbose else None,
         device=str(device),
         verbose=verbose,
     )

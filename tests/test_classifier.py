@@ -1,5 +1,6 @@
 """SpaceClassifier: seeds, validation, callbacks, scikit-learn's tools, vectors, and what it says to wrong input."""
 
+import io
 import os
 import random
 import subprocess
@@ -284,6 +285,19 @@ def test_quiet_unless_asked(capsys):
     assert captured.out == captured.err == ""
     make(max_epochs=2, verbose=1).fit(X, Y)
     assert "train_cross_entropy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_log_is_coloured_on_a_terminal_only(monkeypatch, terminal):
+    class Out(io.StringIO):
+        def isatty(self):
+            return terminal
+
+    monkeypatch.setattr(sys, "stdout", Out())
+    make(max_epochs=2, verbose=1).fit(X, Y)
+    lines = sys.stdout.getvalue()
+    assert "train_loss" in lines
+    assert ("\x1b[" in lines) == terminal
 
 
 # ---------------------------------------------------------------- scikit-learn's tools on real text

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tqdm.auto import tqdm
 
 from skspace.datasets import (
     _download,
@@ -195,6 +196,26 @@ def test_downloads_once_and_leaves_the_tidy_form_only(serve, server, tmp_path, n
     again = fetch(data_home=str(tmp_path / "new" / "home"), download_if_missing=False)
     assert server.requests == []
     assert first.data.tolist() == again.data.tolist()
+
+
+def test_a_bar_shows_how_far_a_download_is(serve, server, tmp_path, monkeypatch):
+    lines = io.StringIO()
+
+    class Shown(_download.Bar):
+        def __init__(self, total, desc, unit):
+            tqdm.__init__(self, total=total, desc=desc, unit=unit, unit_scale=True, file=lines, mininterval=0)
+
+    monkeypatch.setattr(_download, "Bar", Shown)
+    serve("imdb")(data_home=tmp_path)
+    (name,) = originals("imdb")
+    assert f"Downloading {name}: 100%" in lines.getvalue()
+    [(_, content, _)] = server.answers[f"/{name}"]
+    assert f"/{len(content)}" in lines.getvalue().replace(".00", "")  # of so many bytes
+
+
+def test_a_download_is_silent_where_nobody_looks(serve, tmp_path, capfd):
+    serve("imdb")(data_home=tmp_path)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_imdb(serve, tmp_path):

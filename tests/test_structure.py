@@ -26,7 +26,7 @@ FLOORS = {
     "_operators": 0,
     "_hub": 0,
     "_model_card": 0,
-    "datasets": 0,
+    "datasets": 1,
     "_shard": 1,
     "_store": 2,
     "_cache_folder": 2,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skspace._progress import Bar
+
 __all__ = ["Original", "check_sha256", "download"]
 
 _TIMEOUT = 30  # seconds without a byte
@@ -101,7 +103,9 @@ def _fetch(pooch: Any, url: str, path: Path) -> None:
         responses.append(response)
 
     try:
-        pooch.HTTPDownloader(timeout=_TIMEOUT, hooks={"response": keep})(url, str(path), None)
+        # The total is known when the server has answered; until then any but 0, which pooch takes for no bar at all.
+        with Bar(total=1, desc=f"Downloading {path.name}", unit="B") as bar:
+            pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT, hooks={"response": keep})(url, str(path), None)
     finally:
         # pooch leaves its socket open if the connection is cut or the disk is full.
         for response in responses:
