@@ -31,7 +31,7 @@ and punctuation (42 of SMA's 562). Every finished run is a line of --out, and is
 
     SKSPACE_DATA=path/to/data python examples/benchmarks/reproduce_paper.py --out paper.jsonl
         [--encoder bert-base-cased] [--rows imdb imdb-15 n_latent hatexplain sma-tuned imdb-tuned] [--seeds 5]
-        [--texts N] [--test-texts N]
+        [--methods "mean + dense" …] [--texts N] [--test-texts N]
     python examples/benchmarks/reproduce_paper.py --table paper.jsonl [more.jsonl ...]
 """
 
@@ -384,6 +384,8 @@ def run(row, args, results):
     task = Task(name, tests, args)
     print(f"{row}: {len(task.texts)} training texts", flush=True)
     for method, learn in methods.items():
+        if args.methods and method not in args.methods:
+            continue
         for seed in [None] if method in DETERMINISTIC else range(args.seeds):
             if results.has(row=row, method=method, seed=seed):
                 continue
@@ -494,6 +496,7 @@ def main():
     what.add_argument("--table", nargs="+", type=Path, help="only print the tables of such files")
     parser.add_argument("--encoder", help="folder or name at the hub; the packaged MiniLM where left out")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--methods", nargs="+", choices=list(FROZEN), help="of the first rows, as the tables name them")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--texts", type=int, help="train on N texts only")
     parser.add_argument("--test-texts", type=int, help="test on N texts only, for a trial")
