@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -343,3 +344,13 @@ def test_json():
         *("text", "tokens", "spans", "contributions", "bias", "logits", "classes", "multilabel"),
         *("probabilities", "predicted"),
     }
+
+
+def test_columns_of_several_labels_get_names():
+    """As docs/multilabel.md says."""
+    one = replace(explanation("a b", ["a", "b"], classes=(0, 1, 2), multilabel=True), classes=np.array(["x", "y", "z"]))
+    assert one.to_frame().columns.tolist() == ["x", "y", "z"]
+    assert set(one.predicted) <= {"x", "y", "z"}
+    assert json.loads(one.to_json())["classes"] == ["x", "y", "z"]
+    assert one.words().to_text("z").startswith("z: ")
+    assert '<th scope="col">z</th>' in one.to_html(["z"])
