@@ -106,7 +106,7 @@ class EncodingJob:
         try:
             for begin in range(0, len(missing), _CHUNK_TEXTS):
                 chunk = missing[begin : begin + _CHUNK_TEXTS]
-                tokens = self.transformer.tokenize([self.texts[i] for i in chunk])
+                tokens = self.transformer.tokenize([self.texts[i] for i in chunk], spans=False)
                 order = list(batches([len(t.ids) for t in tokens], self.batch_tokens, self.transformer.pads))
                 with closing(self.transformer.forward_all([[tokens[i] for i in batch] for batch in order])) as encoded:
                     for batch, vectors in zip(order, encoded, strict=True):

@@ -220,7 +220,8 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
             dropped = tokens.special if self.special_tokens == "drop" else np.zeros(len(tokens.ids), bool)
             kept = np.flatnonzero(~dropped).tolist()
             names = transformer.token_strings(tokens)
-            result.append(([names[i] for i in kept], [tokens.spans[i] for i in kept]))
+            spans = [] if tokens.spans is None else tokens.spans[kept].tolist()
+            result.append(([names[i] for i in kept], [(begin, end) for begin, end in spans]))
         return result
 
     def cache_info(self) -> dict[str, Any] | None:

@@ -20,9 +20,7 @@ class Bar(tqdm):
     monitor_interval = 0  # else every bar, shown or not, starts a thread, which forks do not like
 
     def __init__(self, total: int, desc: str, unit: str, leave: bool = True) -> None:
-        super().__init__(
-            total=total, desc=desc, unit=unit, unit_scale=unit == "B", leave=leave, delay=2, disable=None
-        )
+        super().__init__(total=total, desc=desc, unit=unit, unit_scale=unit == "B", leave=leave, delay=2, disable=None)
 
 
 def _new_lock() -> None:

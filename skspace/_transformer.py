@@ -34,33 +34,36 @@ _CHARACTERS_A_TOKEN = 64  # far more than a token of any language has
 # On a processor torch's attention computes whole vectors fast and their remainders one number at a time: a token took
 # 2.5 times as long at a width of 63 as at 64 (examples/benchmarks/bench_encode.md). One place more in 15 is worth it.
 _VECTOR, _ONE_IN = 16, 15
+_TEXTS_AT_ONCE = 512  # tokenised by one call, whose memory malloc keeps
 _PROBE = ["A short text.", "And another one, longer than the first."]
 
 
 class Tokens(NamedTuple):
     """One tokenised text.
 
+    In arrays: as Python's numbers a token takes 400 bytes, which for some thousand long texts is a third of a gigabyte.
+
     Attributes
     ----------
-    ids : list of int
+    ids : ndarray of int32 of shape (n_tokens,)
         Special tokens included.
-    types : list of int or None
+    types : ndarray of int32 of shape (n_tokens,), or None
         Token types, where the model has them.
     special : ndarray of bool of shape (n_tokens,)
-    spans : list of (int, int)
-        Characters of the text, [begin, end); (0, 0) for special tokens.
+    spans : ndarray of int32 of shape (n_tokens, 2), or None
+        Characters of the text, [begin, end); (0, 0) for special tokens. None where nobody asked.
     truncated : bool
     """
 
-    ids: list[int]
-    types: list[int] | None
+    ids: NDArray[np.int32]
+    types: NDArray[np.int32] | None
     special: NDArray[np.bool_]
-    spans: list[tuple[int, int]]
+    spans: NDArray[np.int32] | None
     truncated: bool
 
     def end_before(self, place: int) -> bool:
         """Whether the text was cut, and its last token stands before this character."""
-        return self.truncated and max(end for _, end in self.spans) < place
+        return self.truncated and self.spans is not None and bool(self.spans.max() < place)
 
 
 def pick_device(device: str, *, estimator: str) -> torch.device:
@@ -186,20 +189,24 @@ class FrozenTransformer:
 
     # ---------------------------------------------------------------- text to tokens
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise without padding, cut at `max_length`.
+    def tokenize(self, texts: Sequence[str], *, spans: bool = True) -> list[Tokens]:
+        """Tokenise without padding, cut at `max_length`; without `spans` in four fifths of the time.
 
         Of a text that is very much longer only the beginning is read: a tokenizer would take a gigabyte for 10 MB.
         """
         n_read = self.max_length * _CHARACTERS_A_TOKEN
-        tokens = self._tokenize([text[:n_read] for text in texts])
+        tokens: list[Tokens] = []
+        for begin in range(0, len(texts), _TEXTS_AT_ONCE):
+            some = texts[begin : begin + _TEXTS_AT_ONCE]
+            wanted = spans or max(map(len, some)) > n_read  # the next lines want them
+            tokens += self._tokenize([text[:n_read] for text in some], spans=wanted)
         # Where the tokens reach near the place of that cut (words without end), the whole text decides.
         short = [i for i, text in enumerate(texts) if len(text) > n_read and not tokens[i].end_before(n_read // 2)]
         for i in short:
             (tokens[i],) = self._tokenize([texts[i]])
         return tokens
 
-    def _tokenize(self, texts: list[str]) -> list[Tokens]:
+    def _tokenize(self, texts: list[str], *, spans: bool = True) -> list[Tokens]:
         encoded = self.tokenizer(
             texts,
             truncation=True,
@@ -207,14 +214,14 @@ class FrozenTransformer:
             return_token_type_ids=bool(self._inputs),
             return_attention_mask=False,
             return_special_tokens_mask=True,
-            return_offsets_mapping=True,
+            return_offsets_mapping=spans,
         )
         return [
             Tokens(
-                ids,
-                encoded["token_type_ids"][i] if self._inputs else None,
+                np.array(ids, np.int32),
+                np.array(encoded["token_type_ids"][i], np.int32) if self._inputs else None,
                 np.array(encoded["special_tokens_mask"][i], bool),
-                encoded["offset_mapping"][i],
+                np.array(encoded["offset_mapping"][i], np.int32).reshape(-1, 2) if spans else None,
                 bool(encoded.encodings[i].overflowing),
             )
             for i, ids in enumerate(encoded["input_ids"])
@@ -222,7 +229,7 @@ class FrozenTransformer:
 
     def token_strings(self, tokens: Tokens) -> list[str]:
         """The tokenizer's names of a text's tokens."""
-        return list(self.tokenizer.convert_ids_to_tokens(tokens.ids))
+        return list(self.tokenizer.convert_ids_to_tokens(tokens.ids.tolist()))
 
     # ---------------------------------------------------------------- tokens to vectors
 
@@ -321,7 +328,7 @@ class FrozenTransformer:
 
     def _ignores_padding(self) -> bool:
         """Whether a text's vectors stay what they are beside a longer one. ConvBERT and FNet mix the padding in."""
-        tokens = [t for t in self.tokenize(["", *_PROBE]) if t.ids]
+        tokens = [t for t in self.tokenize(["", *_PROBE]) if len(t.ids)]
         with torch.inference_mode():
             together = self._take(self._pad(tokens))
             for one, padded in zip(tokens, together, strict=True):
