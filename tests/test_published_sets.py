@@ -218,6 +218,22 @@ def test_a_download_is_silent_where_nobody_looks(serve, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_what_a_killed_process_left_is_removed_a_day_later(serve, tmp_path):
+    old, new, link = (tmp_path / "imdb" / f".being-made-{name}" for name in ("old", "new", "link"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").touch()
+    for work in (old, new):
+        work.mkdir(parents=True)
+        (work / "half.tar.gz").touch()
+    link.symlink_to(tmp_path / "elsewhere")
+    for path in (old, link):
+        os.utime(path, (1e9, 1e9), follow_symlinks=False)
+    serve("imdb")(data_home=tmp_path)
+    assert not old.exists()
+    assert (new / "half.tar.gz").exists()  # perhaps at work
+    assert (tmp_path / "elsewhere" / "file").exists()
+
+
 def test_imdb(serve, tmp_path):
     train = serve("imdb")(data_home=tmp_path)
     rows = {row[0]: row[1:] for row in zip(train.ids, train.data, train.target, train.rating, strict=True)}

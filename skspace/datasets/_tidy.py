@@ -9,12 +9,17 @@ import csv
 import gzip
 import io
 import os
+import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 __all__ = ["find_data_home", "pack_rows", "read_split", "split_path", "work_folder", "write_splits"]
+
+_WORK = ".being-made-"
+_STALE_SECONDS = 86400.0
 
 
 def find_data_home(data_home: str | os.PathLike[str] | None) -> Path:
@@ -62,16 +67,24 @@ def pack_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
 
 @contextmanager
 def work_folder(folder: Path) -> Iterator[Path]:
-    """A folder within ``folder``, on the same disk, that is gone afterwards whatever happens."""
+    """A folder within ``folder``, on the same disk, that is gone afterwards, or a day after its process was killed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        work = TemporaryDirectory(dir=folder, prefix=".being-made-")
+        _remove_left_over(folder)
+        work = TemporaryDirectory(dir=folder, prefix=_WORK)
     except OSError as error:
         raise OSError(
             f"Expected a folder that can be written to, got {folder}: {error}. {_elsewhere(folder)}"
         ) from error
     with work as name:
         yield Path(name)
+
+
+def _remove_left_over(folder: Path) -> None:
+    for work in folder.glob(f"{_WORK}*"):
+        with suppress(FileNotFoundError):  # another process may be at it too
+            if time.time() - work.lstat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(work, ignore_errors=True)
 
 
 def write_splits(folder: Path, work: Path, contents: Mapping[str, bytes]) -> None:

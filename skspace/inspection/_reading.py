@@ -85,7 +85,7 @@ def tokenized(clf: Any, texts: list[str]) -> list[TokenizedText]:
 
 def read(clf: Any, texts: list[str]) -> Iterator[tuple[NDArray[np.int64], Spaces]]:
     """Some texts at a time, with their indices; nothing is encoded that is in the cache."""
-    return each_batch(clf.net_.module_.operators, clf.encoder_.transform(texts))
+    return each_batch(clf.net_.module_.operators, clf.encoder_._embed(texts))
 
 
 def token_terms(clf: Any, spaces: Spaces) -> NDArray[np.float64]:
