@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from tqdm.auto import tqdm
 
+from skspace import _progress
 from skspace.datasets import (
     _download,
     _hatexplain,
@@ -201,11 +202,11 @@ def test_downloads_once_and_leaves_the_tidy_form_only(serve, server, tmp_path, n
 def test_a_bar_shows_how_far_a_download_is(serve, server, tmp_path, monkeypatch):
     lines = io.StringIO()
 
-    class Shown(_download.Bar):
+    class Shown(_progress.Bar):
         def __init__(self, total, desc, unit):
             tqdm.__init__(self, total=total, desc=desc, unit=unit, unit_scale=True, file=lines, mininterval=0)
 
-    monkeypatch.setattr(_download, "Bar", Shown)
+    monkeypatch.setattr(_progress, "Bar", Shown)
     serve("imdb")(data_home=tmp_path)
     (name,) = originals("imdb")
     assert f"Downloading {name}: 100%" in lines.getvalue()

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skspace._progress import Bar
-
 __all__ = ["Original", "check_sha256", "download"]
 
 _TIMEOUT = 30  # seconds without a byte
@@ -97,6 +95,8 @@ def _import_pooch(original: Original, advice: str) -> tuple[Any, Any]:
 
 
 def _fetch(pooch: Any, url: str, path: Path) -> None:
+    from skspace._progress import Bar  # nothing but a download needs it
+
     responses: list[Any] = []
 
     def keep(response: Any, *args: Any, **kwargs: Any) -> None:
