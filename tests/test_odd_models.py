@@ -119,50 +119,35 @@ def test_padding_that_matters(tiny_bert, tmp_path, hidden_states, kind, layer):
         assert_rounded(row, hidden_states(str(tmp_path), text, 62)[layer])
 
 
+def assert_vectors_of_transformers(tiny_bert, folder, hidden_states, model, config, layers, **sizes):
+    """For a small model of an architecture, with the tokenizer of `tiny_bert`."""
+    sizes |= {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+    with torch.random.fork_rng(devices=[]):
+        model(config(intermediate_size=48, max_position_embeddings=64, **sizes)).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(Path(tiny_bert) / name, folder)
+    for layer in layers:
+        for row, text in zip(encode(folder, layer=layer), TEXTS, strict=True):
+            assert_rounded(row, hidden_states(str(folder), text, 62)[layer])
+
+
 # DeBERTa-v2 cut at layer 0 raises UnboundLocalError, which is not expected
 def test_deberta(tiny_bert, tmp_path, hidden_states):
     from transformers import DebertaV2Config, DebertaV2Model
 
-    config = DebertaV2Config(
-        vocab_size=200,
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=64,
-        relative_attention=True,
-        pos_att_type=["p2c", "c2p"],
-        position_biased_input=False,
+    relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
+    assert_vectors_of_transformers(
+        tiny_bert, tmp_path, hidden_states, DebertaV2Model, DebertaV2Config, range(4), **relative
     )
-    with torch.random.fork_rng(devices=[]):
-        DebertaV2Model(config).save_pretrained(tmp_path)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(Path(tiny_bert) / name, tmp_path)
-    for layer in range(4):
-        for row, text in zip(encode(tmp_path, layer=layer), TEXTS, strict=True):
-            assert_rounded(row, hidden_states(str(tmp_path), text, 62)[layer])
 
 
 # SqueezeBERT calls its pooler whether it has one or not
 def test_pooler_that_a_model_cannot_do_without(tiny_bert, tmp_path, hidden_states):
     from transformers import SqueezeBertConfig, SqueezeBertModel
 
-    config = SqueezeBertConfig(
-        vocab_size=200,
-        hidden_size=32,
-        embedding_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=64,
+    assert_vectors_of_transformers(
+        tiny_bert, tmp_path, hidden_states, SqueezeBertModel, SqueezeBertConfig, (2, 3), embedding_size=32
     )
-    with torch.random.fork_rng(devices=[]):
-        SqueezeBertModel(config).save_pretrained(tmp_path)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(Path(tiny_bert) / name, tmp_path)
-    for layer in (2, 3):
-        for row, text in zip(encode(tmp_path, layer=layer), TEXTS, strict=True):
-            assert_rounded(row, hidden_states(str(tmp_path), text, 62)[layer])
 
 
 # Damaged files
