@@ -190,7 +190,7 @@ class FrozenTransformer:
     # ---------------------------------------------------------------- text to tokens
 
     def tokenize(self, texts: Sequence[str], *, spans: bool = True) -> list[Tokens]:
-        """Tokenise without padding, cut at `max_length`; without `spans` in four fifths of the time.
+        """Tokenise without padding, cut at `max_length`; a little faster without `spans`.
 
         Of a text that is very much longer only the beginning is read: a tokenizer would take a gigabyte for 10 MB.
         """

@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file
 
 from skspace import _transformer
-from skspace._packed import pack
 from skspace._transformer import FrozenTransformer, pick_device, pick_dtype, read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -176,7 +175,6 @@ def test_pooler_is_left_out(tiny_models, hidden_states):
 
 def bfloat16_packs():
     try:
-        pack(torch.nn.Linear(8, 8, dtype=torch.bfloat16))
         torch.ops.mkldnn._reorder_linear_weight(torch.zeros(8, 8, dtype=torch.bfloat16))
     except (AttributeError, RuntimeError):
         return False

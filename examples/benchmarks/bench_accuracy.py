@@ -236,6 +236,7 @@ def run_one(name, method, seed, out):
         "macro_f1_new": macro_f1(y[new], predicted[new]),
         "n_test": len(y),
         "n_new": int(new.sum()),
+        "auroc": auroc(y, scores),
         "calibration_error": calibration_error(probabilities(scores), y),
         "seconds": {part: wall for part, (wall, _) in Clock.taken.items()},
         "processor_seconds": {part: processor for part, (_, processor) in Clock.taken.items()},
@@ -254,6 +255,13 @@ def macro_f1(y, predicted):
     from sklearn.metrics import f1_score
 
     return float(f1_score(y, predicted, average="macro"))
+
+
+def auroc(y, scores):
+    """Of two classes; None with more."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(y, scores[:, 1] - scores[:, 0])) if scores.shape[1] == 2 else None
 
 
 def probabilities(scores):
