@@ -8,6 +8,7 @@ does another's again.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -22,7 +23,9 @@ from skspace._transformer import FrozenTransformer, Tokens
 
 __all__ = ["EncodingJob", "divide"]
 
-_CHUNK_TEXTS = 4096  # tokenised and sorted by length at a time: long enough to waste little padding, bounded in memory
+_CHUNK_TEXTS = 4096  # sorted by length at a time: long enough to waste little padding, bounded in memory
+_FIRST_TEXTS = 64  # of a chunk, tokenised before the others: what the cores begin with
+_CHARACTERS_A_TOKEN = 5  # about, in English
 _FLUSH_SECONDS = 10.0  # what a slow encoder may lose when its process is killed
 
 
@@ -106,14 +109,14 @@ class EncodingJob:
         try:
             for begin in range(0, len(missing), _CHUNK_TEXTS):
                 chunk = missing[begin : begin + _CHUNK_TEXTS]
-                tokens = self.transformer.tokenize([self.texts[i] for i in chunk], spans=False)
-                order = list(batches([len(t.ids) for t in tokens], self.batch_tokens, self.transformer.pads))
-                with closing(self.transformer.forward_all([[tokens[i] for i in batch] for batch in order])) as encoded:
-                    for batch, vectors in zip(order, encoded, strict=True):
-                        for i, text_vectors in zip(batch, vectors, strict=True):
-                            kept = self._kept(text_vectors, tokens[i])
+                work = _Batches([self.texts[i] for i in chunk], self.transformer, self.batch_tokens)
+                with closing(self.transformer.forward_all(work, work.n_expected)) as encoded:
+                    for vectors in encoded:
+                        batch = work.handed_out.popleft()
+                        for (i, tokens), text_vectors in zip(batch, vectors, strict=True):
+                            kept = self._kept(text_vectors, tokens)
                             self.check(kept, self.texts[chunk[i]])
-                            shard.add(chunk[i], kept, tokens[i].truncated)
+                            shard.add(chunk[i], kept, tokens.truncated)
                         shard.flush_if_full()
                         done(len(batch))
         finally:
@@ -124,13 +127,46 @@ class EncodingJob:
         return vectors[~tokens.special] if self.drop_special else vectors
 
 
+class _Batches:
+    """Texts as tokens, in batches of like length, made when they are asked for.
+
+    The longest texts come first and are tokenised alone, the others while those are computed.
+
+    Attributes
+    ----------
+    n_expected : int
+        About how many batches there will be.
+    handed_out : deque of lists of (place in texts, tokens)
+        The batches that were asked for; who is done with one takes it out.
+    """
+
+    def __init__(self, texts: Sequence[str], transformer: FrozenTransformer, batch_tokens: int) -> None:
+        self.texts, self.transformer, self.batch_tokens = texts, transformer, batch_tokens
+        self.handed_out: deque[list[tuple[int, Tokens]]] = deque()
+        lengths = (min(len(text) // _CHARACTERS_A_TOKEN, transformer.max_length) for text in texts)
+        self.n_expected = max(1, sum(lengths) // batch_tokens)
+
+    def __iter__(self) -> Iterator[list[Tokens]]:
+        longest_first = sorted(range(len(self.texts)), key=lambda i: -len(self.texts[i]))
+        for part in (longest_first[:_FIRST_TEXTS], longest_first[_FIRST_TEXTS:]):
+            tokens = self.transformer.tokenize([self.texts[i] for i in part], spans=False)
+            for batch in batches([len(t.ids) for t in tokens], self.batch_tokens, self.transformer.pads):
+                self.handed_out.append([(part[i], tokens[i]) for i in batch])
+                yield [tokens[i] for i in batch]
+
+
 class _ShardInProgress:
-    """Vectors that are encoded and not yet written."""
+    """Vectors that are encoded and not yet written.
+
+    A shard is written beside the encoding of the next, but the last when there is nothing else to do. So the first are
+    small: what is left to the end is half of the whole at most, and no more than one full shard.
+    """
 
     def __init__(
         self, keys: Keys, found: Lookup, store: TokenStore | None, written: Callable[[int], None], *, single: bool
     ) -> None:
         self.keys, self.found, self.store, self.written, self.single = keys, found, store, written, single
+        self.full, self.n_bytes_before = SHARD_BYTES // 8, 0
         self._reset()
 
     def _reset(self) -> None:
@@ -146,7 +182,7 @@ class _ShardInProgress:
         self.n_bytes += vectors.nbytes
 
     def flush_if_full(self) -> None:
-        if self.n_bytes >= SHARD_BYTES or time.monotonic() - self.since > _FLUSH_SECONDS:
+        if self.n_bytes >= self.full or time.monotonic() - self.since > _FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -165,6 +201,8 @@ class _ShardInProgress:
             if not isinstance(segment, np.ndarray):  # else the disk has refused
                 self.written(self.n_bytes)
         self.found.add(segment, rows, offsets[:-1], np.diff(offsets), np.array(self.truncated))
+        self.n_bytes_before += self.n_bytes
+        self.full = min(SHARD_BYTES, max(self.full, self.n_bytes_before))
         self._reset()
 
 

@@ -7,7 +7,7 @@ the thread that hands out the work meanwhile has its own to do.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from threading import Barrier, BrokenBarrierError
@@ -23,14 +23,19 @@ R = TypeVar("R")
 _AHEAD = 8  # results a thread that may wait to be taken: those that are taken are written meanwhile, now and then
 
 
-def map_in_threads(function: Callable[[T], R], items: Sequence[T], n_threads: int) -> Generator[R, None, None]:
+def map_in_threads(
+    function: Callable[[T], R], items: Iterable[T], n_items: int, n_threads: int
+) -> Generator[R, None, None]:
     """Results in the order of the items, computed by as many threads as there are cores to share out.
 
     Parameters
     ----------
     function : callable
         Releases Python's lock while it computes, as torch does.
-    items : sequence
+    items : iterable
+        Read in the thread of the caller, a few items ahead of what is computed.
+    n_items : int
+        How many items there are, about.
     n_threads : int
         Cores to share out. With fewer items than that each thread gives torch several; with a single item or core
         everything happens in the thread of the caller.
@@ -40,7 +45,7 @@ def map_in_threads(function: Callable[[T], R], items: Sequence[T], n_threads: in
     result
         Only a few items beyond the last result taken are at work. Close the iterator to end before its time.
     """
-    n_workers = min(n_threads, len(items))
+    n_workers = min(n_threads, n_items)
     if n_workers <= 1:
         yield from map(function, items)
         return

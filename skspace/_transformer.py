@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -233,21 +232,23 @@ class FrozenTransformer:
 
     # ---------------------------------------------------------------- tokens to vectors
 
-    def forward_all(self, batches: Sequence[Sequence[Tokens]]) -> Generator[list[NDArray[np.float16]], None, None]:
-        """`forward` of each batch, in their order; on a processor by as many threads as torch may use."""
+    def forward_all(
+        self, batches: Iterable[Sequence[Tokens]], n_batches: int
+    ) -> Generator[list[NDArray[np.float16]], None, None]:
+        """`forward` of each batch, in their order; on a processor by as many threads as torch may use.
+
+        `n_batches` need be no more than a guess: with fewer than there are threads, threads share a batch.
+        """
         n_threads = torch.get_num_threads() if self.device.type == "cpu" else 1
-        return map_in_threads(self.forward, batches, n_threads)
+        return map_in_threads(self.forward, batches, n_batches, n_threads)
 
     def forward(self, batch: Sequence[Tokens]) -> list[NDArray[np.float16]]:
         """Vectors of the wanted layer, (n_tokens of the text, n_features) for each text, padding left out."""
         inputs = self._pad(batch)
         with torch.inference_mode():
             hidden = self._take(inputs)  # (n_texts, n_padded, d)
-        mask = inputs.get("attention_mask")
-        packed = hidden.flatten(0, 1) if mask is None else hidden[mask.bool()]  # (n_tokens, d)
-        values = packed.to(torch.float16).cpu().numpy()
-        ends = list(accumulate(len(tokens.ids) for tokens in batch))
-        return [values[begin:end] for begin, end in pairwise([0, *ends])]
+        values = hidden.to(torch.float16).cpu().numpy()
+        return [of_text[: len(tokens.ids)] for of_text, tokens in zip(values, batch, strict=True)]
 
     def _pad(self, batch: Sequence[Tokens]) -> dict[str, torch.Tensor]:
         """What the model takes, (n_texts, width) each."""

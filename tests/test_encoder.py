@@ -188,6 +188,39 @@ def test_many_chunks_and_shards(make, batches, monkeypatch):
     assert_same(encoder.transform(TEXTS[::-1]), expected[::-1], exact=False)
 
 
+def test_shards_begin_small(make, monkeypatch):
+    monkeypatch.setattr(_encode, "SHARD_BYTES", 16 * 4 * 32 * 2)  # sixteen texts of four tokens
+    encoder = make(batch_tokens=4)
+    encoder.transform(["the parcel" + " " * i for i in range(100)])
+    sizes = [len(shard) for shard in encoder._cache(encoder._files()).store._shards.values()]
+    assert sizes == [2, 2, 4, 8, 16, 16, 16, 16, 16, 4]
+
+
+def test_the_longest_are_at_work_while_the_others_are_tokenised(make, monkeypatch):
+    encoder = make(cache_dir=None, batch_tokens=64)
+    transformer, events = encoder._transformer(encoder._files()), []
+
+    def note(name):
+        method = getattr(transformer, name)
+
+        def noted(texts, **kwargs):
+            events.append((name, len(texts)))
+            return method(texts, **kwargs)
+
+        monkeypatch.setattr(transformer, name, noted)
+
+    note("tokenize")
+    note("forward")
+    texts = [f"late {i:03} " + "parcel " * (i % 7) for i in range(100)]
+    encoded = encoder.transform(texts)
+    names = [name for name, _ in events]
+    assert [n for name, n in events if name == "tokenize"] == [64, 36]
+    assert names[1] == "forward"
+    assert "tokenize" in names[2:]
+    assert sum(n for name, n in events if name == "forward") == 100
+    assert_same(encoded, make(cache_dir=None, batch_tokens=1).transform(texts), exact=False)
+
+
 def test_slow_encoder_writes_now_and_then(make, monkeypatch):
     monkeypatch.setattr(_encode, "_FLUSH_SECONDS", -1.0)
     encoder = make(batch_tokens=1)

@@ -40,7 +40,7 @@ def test_order_of_the_items():
             gate.wait(10)
         return item * 2
 
-    assert list(map_in_threads(slow_at_first, range(50), 4)) == [2 * i for i in range(50)]
+    assert list(map_in_threads(slow_at_first, range(50), 50, 4)) == [2 * i for i in range(50)]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_cores_are_shared_out(n_items, n_threads, n_workers, cores):
             together.wait(10)
         return cores_and_thread()
 
-    found = list(map_in_threads(work, range(n_items), n_threads))
+    found = list(map_in_threads(work, range(n_items), n_items, n_threads))
     assert {n for n, _ in found} == {cores}
     assert len({thread for _, thread in found[:n_workers]}) == n_workers
     assert threading.get_ident() not in {thread for _, thread in found}
@@ -62,12 +62,15 @@ def test_cores_are_shared_out(n_items, n_threads, n_workers, cores):
 
 @pytest.mark.parametrize(("n_items", "n_threads"), [(1, 4), (20, 1), (1, 1)])
 def test_nothing_to_share_out(n_items, n_threads):
-    assert list(map_in_threads(cores_and_thread, range(n_items), n_threads)) == [(4, threading.get_ident())] * n_items
-    assert list(map_in_threads(cores_and_thread, [], n_threads)) == []
+    assert (
+        list(map_in_threads(cores_and_thread, range(n_items), n_items, n_threads))
+        == [(4, threading.get_ident())] * n_items
+    )
+    assert list(map_in_threads(cores_and_thread, [], 0, n_threads)) == []
 
 
 def test_other_threads_keep_their_cores():
-    running = map_in_threads(cores_and_thread, range(100), 4)
+    running = map_in_threads(cores_and_thread, range(100), 100, 4)
     next(running)
     assert torch.get_num_threads() == 4
     assert in_new_thread(cores_and_thread)[0] == 4
@@ -85,7 +88,7 @@ def test_error_comes_out_and_ends_the_work():
         done.append(item)
         return item
 
-    running = map_in_threads(fails_at_five, range(10_000), 4)
+    running = map_in_threads(fails_at_five, range(10_000), 10_000, 4)
     assert [next(running) for _ in range(5)] == list(range(5))
     with pytest.raises(ValueError, match="the fifth"):
         next(running)
@@ -105,7 +108,7 @@ def test_interrupted_while_threads_start(monkeypatch, error):
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", fails_at_the_third)
     with pytest.raises(error if isinstance(error, type) else type(error)):
-        list(map_in_threads(cores_and_thread, range(20), 4))  # and does not wait for good
+        list(map_in_threads(cores_and_thread, range(20), 20, 4))  # and does not wait for good
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("skspace")]
     assert torch.get_num_threads() == 4
     assert in_new_thread(cores_and_thread)[0] == 4
@@ -113,7 +116,7 @@ def test_interrupted_while_threads_start(monkeypatch, error):
 
 def test_only_a_few_items_ahead_and_closing_ends_it():
     done = []
-    running = map_in_threads(done.append, range(10_000), 2)
+    running = map_in_threads(done.append, range(10_000), 10_000, 2)
     next(running)
     running.close()
     assert len(done) < 50

@@ -62,7 +62,7 @@ class BarePass:
         self.padding = 1 - self.n_tokens / sum(inputs["input_ids"].numel() for inputs in self.batches)
 
     def run(self):
-        for _ in map_in_threads(self.call, self.batches, torch.get_num_threads()):
+        for _ in map_in_threads(self.call, self.batches, len(self.batches), torch.get_num_threads()):
             pass
 
     def call(self, inputs):
