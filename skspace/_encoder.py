@@ -9,6 +9,8 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
+import weakref
 from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -40,7 +42,7 @@ __all__ = ["TokenEncoder"]
 # want more rows. A graphics card wants more still; its number is not measured.
 _BATCH_TOKENS, _BATCH_TOKENS_OF_TWO_BYTES, _BATCH_TOKENS_ELSEWHERE = 768, 2048, 16384
 _DEPTH_NAMES = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
-_LISTING_SECONDS = 1.0  # how long one listing of the cache folder serves single texts
+_LOOKING_SECONDS = 1.0  # how long one look at the cache folder and at the model serves single texts
 _PARTS_A_WORKER, _PART_TEXTS = 4, 4096  # precompute: tasks enough that no worker is idle long at the end
 _FLOAT32_ONLY = {"xlnet"}  # model types whose code in transformers mixes float32 into whatever it is given
 _WIDTH_NAMES = ("hidden_size", "dim", "d_model", "n_embd")
@@ -304,8 +306,8 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
 
     def _embed(self, texts: list[str]) -> RaggedArray:
         distinct, inverse = _distinct(texts)
-        # Listing the folder for each of many single texts would be a good part of the time that they take.
-        found, _ = self._find_or_encode(distinct, max_age=_LISTING_SECONDS if len(distinct) == 1 else 0.0)
+        # To look at the folders for each of many single texts would be a good part of the time that they take.
+        found, _ = self._find_or_encode(distinct, max_age=_LOOKING_SECONDS if len(distinct) == 1 else 0.0)
         self._warn_truncated(found.truncated[inverse])
         return RaggedArray.from_segments(
             found.segments,
@@ -326,7 +328,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         found = Lookup(len(distinct)) if cache is None else cache.store.lookup(keys, max_age=max_age)
         if not len(found.missing):
             return found, 0
-        files = self._files_to_load()
+        files = self._files_to_load(max_age=max_age)
         # What is written must stand under the name of what was loaded, whatever was remembered, or told by a stranger.
         if (loaded := self._cache(files)) is not None and loaded is not cache:
             cache = loaded
@@ -374,11 +376,17 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         """The model's files; of a fitted classifier's encoder what is remembered, which will do for cached texts."""
         return vars(self).get("_remembered") or self._files_to_load()
 
-    def _files_to_load(self) -> ModelFiles:
+    def _files_to_load(self, *, max_age: float = 0.0) -> ModelFiles:
+        """The model's files; a fitted classifier's as they were up to `max_age` seconds ago: to look takes time too."""
         known: RememberedModel | None = vars(self).get("_remembered")
+        asked = os.fspath(self.model), self.revision
         if known is None:
-            return find_model_files(os.fspath(self.model), self.revision)
-        return find_remembered(os.fspath(self.model), self.revision, known)
+            return find_model_files(*asked)
+        found = _last_found.get(self)
+        if found is None or found.asked != asked or time.monotonic() - found.time >= max_age:
+            found = _LastFound(asked, time.monotonic(), find_remembered(*asked, known))
+            _last_found[self] = found
+        return found.files
 
     def _remember_model(self) -> None:
         """Keep to the model as it is now: with it, cached texts need no files, and another model is an error."""
@@ -468,6 +476,15 @@ def _mean_pool(rows: RaggedArray) -> NDArray[np.float32]:
             sums = np.add.reduceat(part.values.astype(np.float32), part.offsets[full], axis=0)
             pooled[begin + full] = sums / part.lengths[full, None]
     return pooled
+
+
+class _LastFound(NamedTuple):
+    asked: tuple[str, str | None]
+    time: float
+    files: ModelFiles
+
+
+_last_found: weakref.WeakKeyDictionary[TokenEncoder, _LastFound] = weakref.WeakKeyDictionary()
 
 
 class _Cache(NamedTuple):

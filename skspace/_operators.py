@@ -157,7 +157,7 @@ class ConceptOperators(nn.Module):
     def _attention(self, scores: Tensor, lengths: Tensor) -> Tensor:
         """Softmax of scores (n_tokens, M, K, m) over the tokens of every text."""
         weights = torch.exp(scores - _largest(scores, lengths))
-        return weights / segment_sum(weights, lengths).repeat_interleave(lengths, dim=0)
+        return weights / _of_tokens(segment_sum(weights, lengths), lengths)
 
     def _attended(self, scores: Tensor, concepts: Tensor, lengths: Tensor) -> Tensor:
         """Centroids with that attention, (n_texts, M, K, m), faster: no division a token, rarely a largest score."""
@@ -174,8 +174,7 @@ class ConceptOperators(nn.Module):
         flat = centroids.flatten(2)  # (n_texts, M, K * m)
         if self.training:
             return torch.einsum("nmf,mkf->nmk", flat, self.coef) + self.intercept
-        weight = torch.block_diag(*self.coef.transpose(1, 2))  # (M * K * m, M * K)
-        return matmul_rows(flat.flatten(1), weight).reshape(-1, self.n_members, self.n_classes) + self.intercept
+        return matmul_rows(flat.transpose(0, 1), self.coef.transpose(1, 2)).transpose(0, 1) + self.intercept
 
     @torch.no_grad()
     def fold(self, *, center: bool) -> Tensor:
@@ -255,13 +254,20 @@ def _mean_over_tokens(lengths: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _largest(scores: Tensor, lengths: Tensor) -> Tensor:
     """Of the scores of each token's text; what is subtracted changes no softmax and keeps it from overflowing."""
-    largest = torch.segment_reduce(scores.detach(), "max", lengths=lengths, axis=0, unsafe=True)
-    return largest.repeat_interleave(lengths, dim=0)
+    scores = scores.detach()
+    if len(lengths) == 1 and len(scores):
+        return scores.amax(0, keepdim=True)
+    return _of_tokens(torch.segment_reduce(scores, "max", lengths=lengths, axis=0, unsafe=True), lengths)
+
+
+def _of_tokens(of_texts: Tensor, lengths: Tensor) -> Tensor:
+    """The row of its text for every token: (n_texts, ...) to (n_tokens, ...), or (1, ...) for a single text."""
+    return of_texts if len(of_texts) == 1 else of_texts.repeat_interleave(lengths, dim=0)
 
 
 def segment_sum(values: Tensor, lengths: Tensor) -> Tensor:
     """Sum over the tokens of every text: (n_tokens, ...) to (n_texts, ...)."""
-    texts = torch.arange(len(lengths), device=values.device).repeat_interleave(lengths)
+    texts = torch.repeat_interleave(lengths)  # (n_tokens,)
     return values.new_zeros((len(lengths), *values.shape[1:])).index_add(0, texts, values)
 
 
@@ -270,11 +276,18 @@ def matmul_rows(rows: Tensor, weight: Tensor) -> Tensor:
 
     BLAS chooses its kernel, and with it the order of a sum, by the shape of a product. Blocks of one fixed shape leave
     it no choice, and in one call take half the time of as many.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n, d) or (M, n, d)
+    weight : Tensor of shape (d, width) or (M, d, width)
     """
-    n, width = len(rows), weight.shape[1]
+    n, width = rows.shape[-2], weight.shape[-1]
     if width % _COLUMNS:
         weight = nn.functional.pad(weight, (0, -width % _COLUMNS))
     if n % _ROWS:
         rows = nn.functional.pad(rows, (0, 0, 0, -n % _ROWS))
-    blocks = rows.unflatten(0, (-1, _ROWS)) if n else rows[None]  # (n_blocks, _ROWS, d)
-    return torch.bmm(blocks, weight.expand(len(blocks), -1, -1)).flatten(0, 1)[:n, :width]
+    n_blocks = rows.shape[-2] // _ROWS
+    blocks = rows.reshape(-1, _ROWS, rows.shape[-1])  # ([M *] n_blocks, _ROWS, d)
+    weights = weight.unsqueeze(-3).expand(*weight.shape[:-2], n_blocks, -1, -1).reshape(-1, *weight.shape[-2:])
+    return torch.bmm(blocks, weights).reshape(*rows.shape[:-1], weight.shape[-1])[..., :n, :width]

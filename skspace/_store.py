@@ -158,6 +158,8 @@ class TokenStore:
         while True:
             missing = among[found.segment[among] < 0]
             shards, rows = self._index.find(keys[missing])
+            if not (shards >= 0).any():
+                return
             unsound = False
             for number in np.unique(shards[shards >= 0]).tolist():
                 name = self._numbered[number]

@@ -109,6 +109,33 @@ def test_a_row_has_the_same_bits_in_any_company(width):
     assert torch.equal(matmul_rows(rows[7:1200], weight), matmul_rows(rows, weight)[7:1200])
 
 
+@pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 100])
+def test_products_of_members_are_those_of_each(n):
+    generator = torch.Generator().manual_seed(0)
+    rows, weight = torch.randn(3, n, 40, generator=generator), torch.randn(3, 40, 7, generator=generator)
+    products = matmul_rows(rows, weight)
+    torch.testing.assert_close(products, rows @ weight)
+    for member in range(3):
+        assert torch.equal(products[member], matmul_rows(rows[member], weight[member]))
+    if n:
+        assert torch.equal(products[:, :1], matmul_rows(rows[:, :1], weight))
+
+
+@pytest.mark.parametrize("pooling", ["attention", "mean"])
+@pytest.mark.parametrize("head", ["linear", "alignment"])
+def test_a_text_has_the_same_bits_in_any_company(pooling, head):
+    generator = torch.Generator().manual_seed(0)
+    operators = ConceptOperators(D, 7, 16, n_members=3, pooling=pooling, head=head, generator=generator).eval()
+    if pooling == "attention":
+        operators.queries.normal_(generator=generator)
+    lengths = torch.randint(0, 60, (80,), generator=generator)
+    tokens = torch.randn(int(lengths.sum()), D, generator=generator)
+    with torch.inference_mode():
+        together = operators(tokens, lengths)
+        for i, alone in enumerate(tokens.split(lengths.tolist())):
+            assert torch.equal(operators(alone, lengths[i : i + 1]).logits[0], together.logits[i])
+
+
 def test_attention_starts_as_the_plain_mean():
     generators = [torch.Generator().manual_seed(0) for _ in range(2)]
     attention = ConceptOperators(D, K, M_LATENT, generator=generators[0])

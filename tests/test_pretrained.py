@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
 
-from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _encode
+from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _encode, _encoder
 from skspace._plain import classifier_to_plain
 from skspace._pretrained import _MAX_CONFIG_BYTES, FORMAT, FORMAT_VERSION, _checksum, tensor_shapes
 from skspace.inspection import token_contributions
@@ -323,6 +323,30 @@ def movable(tiny_bert, tmp_path, monkeypatch):
     clf.predict(TEXTS)
     clf.save_pretrained(tmp_path / "clf")
     return SimpleNamespace(clf=clf, model=model, saved=tmp_path / "clf")
+
+
+def test_single_texts_look_for_the_encoder_once_a_second(movable, tmp_path, monkeypatch):
+    clock, looks, find = [100.0], [], _encoder.find_remembered
+
+    def look(*args):
+        looks.append(args[0])
+        return find(*args)
+
+    monkeypatch.setattr(_encoder, "find_remembered", look)
+    monkeypatch.setattr(_encoder, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    clf = load(movable.saved)
+    for seconds, texts, n_looks in (
+        (0.0, ["one new text"], 1),
+        (0.9, ["another new text"], 1),
+        (0.2, ["a third new text"], 2),
+        (0.1, ["two new texts", "at once"], 3),
+    ):
+        clock[0] += seconds
+        clf.predict(texts)
+        assert len(looks) == n_looks
+    moved = str(shutil.move(movable.model, tmp_path / "moved"))
+    clf.encoder_.set_params(model=moved).transform(["a text after the move"])
+    assert looks[-1] == moved
 
 
 @pytest.mark.parametrize("way", ["folder", "pickle"])
