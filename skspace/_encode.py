@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from skspace._index import N_LOCKS, Keys, Lookup, lock_of
 from skspace._progress import Bar
+from skspace._shard import all_finite
 from skspace._store import SHARD_BYTES, TokenStore
 from skspace._transformer import FrozenTransformer, Tokens
 
@@ -50,7 +51,7 @@ class EncodingJob:
     batch_tokens : int
         Tokens a batch, padding included.
     check : callable
-        Called with the vectors that are kept of a text, and the text.
+        Called with the vectors that are kept of a text, and the text, where a number of its batch is not finite.
     drop_special : bool
     written : callable
         Called with the number of bytes after every write to the store.
@@ -111,11 +112,13 @@ class EncodingJob:
                 chunk = missing[begin : begin + _CHUNK_TEXTS]
                 work = _Batches([self.texts[i] for i in chunk], self.transformer, self.batch_tokens)
                 with closing(self.transformer.forward_all(work, work.n_expected)) as encoded:
-                    for vectors in encoded:
+                    for vectors in encoded:  # (n_texts, n_padded, d)
                         batch = work.handed_out.popleft()
-                        for (i, tokens), text_vectors in zip(batch, vectors, strict=True):
-                            kept = self._kept(text_vectors, tokens)
-                            self.check(kept, self.texts[chunk[i]])
+                        finite = all_finite(vectors)  # of all at once: this thread's time is not the cores'
+                        for of_text, (i, tokens) in zip(vectors, batch, strict=True):
+                            kept = self._kept(of_text[: len(tokens.ids)], tokens)
+                            if not finite:
+                                self.check(kept, self.texts[chunk[i]])
                             shard.add(chunk[i], kept, tokens.truncated)
                         shard.flush_if_full()
                         done(len(batch))
@@ -197,7 +200,7 @@ class _ShardInProgress:
             self.store.write_later(self.keys[rows], segment, self.truncated[0])
             self.written(self.n_bytes)
         else:
-            segment, offsets = self.store.write(self.keys[rows], self.vectors, self.truncated)
+            segment, offsets = self.store.write(self.keys[rows], self.vectors, self.truncated, checked=True)
             if not isinstance(segment, np.ndarray):  # else the disk has refused
                 self.written(self.n_bytes)
         self.found.add(segment, rows, offsets[:-1], np.diff(offsets), np.array(self.truncated))

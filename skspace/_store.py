@@ -322,7 +322,7 @@ class TokenStore:
         write_beside(description, text.encode())
 
     def write(
-        self, keys: Keys, values: Sequence[NDArray[Any]], truncated: Sequence[bool]
+        self, keys: Keys, values: Sequence[NDArray[Any]], truncated: Sequence[bool], *, checked: bool = False
     ) -> tuple[Any, NDArray[np.int64]]:
         """Keep the vectors of some texts as one shard.
 
@@ -331,6 +331,8 @@ class TokenStore:
         keys : ndarray of uint64 of shape (n_texts, 2)
         values : sequence of ndarray of float16, (n_tokens of the text, n_features) each
         truncated : sequence of bool
+        checked : bool, default=False
+            Whether the caller knows that all values are finite in float16; otherwise they are looked at here.
 
         Returns
         -------
@@ -347,7 +349,7 @@ class TokenStore:
         if len({array.shape[1:] for array in arrays}) > 1:
             raise ValueError("TokenStore needs vectors of one length. Got arrays of different widths instead.")
         offsets = np.cumsum([0, *map(len, arrays)]).astype("<i8")
-        if not all(map(all_finite, arrays)):
+        if not (checked or all(map(all_finite, arrays))):
             raise ValueError("TokenStore keeps finite float16 values only. Got inf or NaN instead.")
         try:
             with self._threads:

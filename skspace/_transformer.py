@@ -234,7 +234,7 @@ class FrozenTransformer:
 
     def forward_all(
         self, batches: Iterable[Sequence[Tokens]], n_batches: int
-    ) -> Generator[list[NDArray[np.float16]], None, None]:
+    ) -> Generator[NDArray[np.float16], None, None]:
         """`forward` of each batch, in their order; on a processor by as many threads as torch may use.
 
         `n_batches` need be no more than a guess: with fewer than there are threads, threads share a batch.
@@ -242,13 +242,10 @@ class FrozenTransformer:
         n_threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         return map_in_threads(self.forward, batches, n_batches, n_threads)
 
-    def forward(self, batch: Sequence[Tokens]) -> list[NDArray[np.float16]]:
-        """Vectors of the wanted layer, (n_tokens of the text, n_features) for each text, padding left out."""
-        inputs = self._pad(batch)
+    def forward(self, batch: Sequence[Tokens]) -> NDArray[np.float16]:
+        """Vectors of the wanted layer, (n_texts, n_padded, n_features); those of a text are the first of its row."""
         with torch.inference_mode():
-            hidden = self._take(inputs)  # (n_texts, n_padded, d)
-        values = hidden.to(torch.float16).cpu().numpy()
-        return [of_text[: len(tokens.ids)] for of_text, tokens in zip(values, batch, strict=True)]
+            return self._take(self._pad(batch)).to(torch.float16).cpu().numpy()
 
     def _pad(self, batch: Sequence[Tokens]) -> dict[str, torch.Tensor]:
         """What the model takes, (n_texts, width) each."""

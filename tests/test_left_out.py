@@ -1,4 +1,4 @@
-"""left_out: what the operators make of the tokens that are left."""
+"""left_out and removal_order: what the operators make of the tokens that are left."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from skspace import SpaceClassifier, TokenEncoder
-from skspace.inspection import left_out, token_contributions
+from skspace.inspection import left_out, removal_order, token_contributions
 
 TEXTS = ["the parcel is late", "my account was charged twice", "", "short", "the parcel the parcel was charged"]
 LABELS = ["delivery", "billing", "other", "other", "delivery"]
@@ -22,10 +22,10 @@ def fit(folder, labels=LABELS, encoder=None, **params):
     return clf.fit(TEXTS, labels)
 
 
-def without(clf, text, span):
-    """Logits of a text of whose vectors those that begin in the span have been taken away."""
+def without(clf, text, *gone):
+    """Logits of a text of whose vectors those that begin in these spans have been taken away."""
     ((_, spans),) = clf.encoder_.tokenize([text])
-    stays = [end == begin or not span[0] <= begin < span[1] for begin, end in spans]
+    stays = [end == begin or not any(span[0] <= begin < span[1] for span in gone) for begin, end in spans]
     rows = clf.encoder_.transform([text])
     kept = torch.from_numpy(np.asarray(rows[0], np.float32)[stays])
     with torch.inference_mode():
@@ -134,3 +134,77 @@ def test_foreign_and_unfitted(tiny_bert):
         left_out(3, TEXTS)
     with pytest.raises(TypeError, match="str"):
         left_out(fit(tiny_bert), [1, 2])
+
+
+# ---------------------------------------------------------------- one after another
+
+
+def log_odds(logits, own, several):
+    return logits[own] if several else logits[own] - np.logaddexp.reduce(np.delete(logits, own))
+
+
+def is_answer(logits, own, several):
+    return logits[own] > 0 if several else logits.argmax() == own
+
+
+@pytest.mark.parametrize("params", [{}, {"pooling": "mean"}, {"head": "alignment"}, {"n_members": 1}])
+@pytest.mark.parametrize(
+    "labels", [LABELS, [0, 1, 1, 1, 0], np.array([[1, 0], [1, 1], [0, 0], [0, 1], [1, 1]])], ids=["3", "2", "several"]
+)
+def test_each_word_that_goes_takes_most(tiny_bert, params, labels):
+    """The order against taking vectors away, all that are left one by one at each step."""
+    clf = fit(tiny_bert, labels=labels, **params)
+    several = np.ndim(labels) == 2
+    for text, found in zip(TEXTS, removal_order(clf, TEXTS), strict=True):
+        words = token_contributions(clf, [text])[0].merge(sorted(found.spans))
+        half = {span: row / 2 for span, row in zip(words.spans, words.contributions, strict=True)}
+        own = clf.classes_.tolist().index(found.label)
+        assert own == without(clf, text).argmax()
+        gone, lost = [], np.zeros(len(clf.classes_))
+        odds, answers = [log_odds(without(clf, text), own, several)], [is_answer(without(clf, text), own, several)]
+        for span, word in zip(found.spans, found.words, strict=True):
+            assert text[slice(*span)] == word
+            after = {one: without(clf, text, *gone, one) - lost - half[one] for one in found.spans if one not in gone}
+            odds.append(log_odds(after[span], own, several))
+            assert odds[-1] <= min(log_odds(logits, own, several) for logits in after.values()) + 1e-4
+            answers.append(is_answer(after[span], own, several))
+            gone.append(span)
+            lost = lost + half[span]
+        assert sorted(found.words) == sorted(text.split())
+        np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(-np.array(odds))), atol=1e-5)
+        assert found.n_to_flip == (answers.index(False) if False in answers else None)
+
+
+def test_order_of_a_label_and_of_spans(tiny_bert):
+    clf = fit(tiny_bert)
+    (found,) = removal_order(clf, TEXTS[:1], [[(0, 10), (11, 13), (14, 18)]], label="billing")
+    assert found.label == "billing"
+    assert sorted(found.words) == ["is", "late", "the parcel"]
+    assert found.probabilities[0] == pytest.approx(clf.predict_proba(TEXTS[:1])[0, 0], abs=1e-6)
+    assert found.n_to_flip == 0
+    frame = found.to_frame()
+    assert frame.index.names == ["word", "begin", "end"]
+    assert frame.index.get_level_values("word").tolist() == found.words
+    np.testing.assert_array_equal(frame["probability"], found.probabilities[1:])
+    assert repr(found) == "<RemovalOrder: 3 words, label 'billing'>"
+
+
+def test_order_of_no_words(tiny_bert):
+    clf = fit(tiny_bert)
+    (found,) = removal_order(clf, [""])
+    assert found.words == found.spans == []
+    assert found.probabilities.tolist() == pytest.approx([clf.predict_proba([""]).max()], abs=1e-6)
+    assert found.n_to_flip is None
+    assert found.to_frame().shape == (0, 1)
+
+
+def test_order_of_what_does_not_fit(tiny_bert):
+    clf = fit(tiny_bert)
+    with pytest.raises(ValueError, match=r"no class 'nothing'.*one of \['billing', 'delivery', 'other'\]"):
+        removal_order(clf, TEXTS, label="nothing")
+    with pytest.raises(ValueError, match=r"one sequence of \(begin, end\) a text"):
+        removal_order(clf, TEXTS, "words")
+    with pytest.raises(TypeError, match=r"clf must be a SpaceClassifier. Got int instead"):
+        removal_order(3, TEXTS)
+    with pytest.raises(NotFittedError):
+        removal_order(SpaceClassifier(TokenEncoder(tiny_bert)), TEXTS)

@@ -32,8 +32,13 @@ def load(folder, *, layer=DEPTH, max_length=MAX_LENGTH, dtype=torch.float32):
     return FrozenTransformer(folder, layer=layer, max_length=max_length, device=CPU, dtype=dtype)
 
 
+def vectors_of(transformer, tokens):
+    """Of tokenised texts as one batch, (n_tokens, d) each."""
+    return [vectors[: len(t.ids)] for t, vectors in zip(tokens, transformer.forward(tokens), strict=True)]
+
+
 def vectors(transformer, texts):
-    return transformer.forward(transformer.tokenize(texts))
+    return vectors_of(transformer, transformer.tokenize(texts))
 
 
 def assert_rounded(got, expected):
@@ -69,12 +74,14 @@ def test_vectors_are_those_of_transformers(tiny_models, hidden_states, name, lay
     tokens = transformer.tokenize(TEXTS)
     assert max(len(t.ids) for t in tokens) == MAX_LENGTH
     assert min(len(t.ids) for t in tokens) <= 2
-    got = transformer.forward(tokens)
+    got = vectors_of(transformer, tokens)
     for i in range(len(TEXTS)):
         assert len(got[i]) == len(tokens[i].ids)
         assert_rounded(got[i], hidden_states(tiny_models[name], TEXTS[i], MAX_LENGTH)[layer])
     # and alone, without the others' padding
-    assert_rounded(transformer.forward(tokens[:1])[0], hidden_states(tiny_models[name], TEXTS[0], MAX_LENGTH)[layer])
+    assert_rounded(
+        vectors_of(transformer, tokens[:1])[0], hidden_states(tiny_models[name], TEXTS[0], MAX_LENGTH)[layer]
+    )
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -139,8 +146,8 @@ def test_no_mask_without_padding(tiny_models, name):
     transformer = load(tiny_models[name])
     seen = calls(transformer)
     tokens = transformer.tokenize(["the parcel"])
-    (short,) = transformer.forward(tokens)
-    both = transformer.forward([*tokens, *transformer.tokenize([LONG])])
+    (short,) = vectors_of(transformer, tokens)
+    both = vectors_of(transformer, [*tokens, *transformer.tokenize([LONG])])
     assert ["attention_mask" in kwargs for kwargs in seen] == [False, True]
     np.testing.assert_allclose(both[0].astype(np.float32), short.astype(np.float32), atol=2e-3)
 
@@ -265,9 +272,9 @@ def test_model_that_cannot_be_cut_is_run_whole(tiny_bert, hidden_states, monkeyp
 def test_batch_does_not_matter(tiny_models, name):
     transformer = load(tiny_models[name])
     tokens = transformer.tokenize(TEXTS)
-    alone = np.concatenate([transformer.forward([t])[0] for t in tokens]).astype(np.float32)
+    alone = np.concatenate([vectors_of(transformer, [t])[0] for t in tokens]).astype(np.float32)
     for batch in (range(len(TEXTS)), range(len(TEXTS))[::-1], [3, 0, 1, 2, 4, 5]):
-        got = dict(zip(batch, transformer.forward([tokens[i] for i in batch]), strict=True))
+        got = dict(zip(batch, vectors_of(transformer, [tokens[i] for i in batch]), strict=True))
         together = np.concatenate([got[i] for i in range(len(TEXTS))])
         np.testing.assert_allclose(together, alone, rtol=2**-10, atol=1e-5)
 
@@ -355,7 +362,7 @@ def test_position_limit(tiny_models, name, limit):
     tokens = transformer.tokenize(["!" * 1999, "!"])
     assert len(tokens[0].ids) == limit
     assert [t.truncated for t in tokens] == [True, False]
-    got = transformer.forward(tokens)
+    got = vectors_of(transformer, tokens)
     assert [len(v) for v in got] == [limit, len(tokens[1].ids)]
     assert np.isfinite(got[0]).all()
 

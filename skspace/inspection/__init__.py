@@ -6,7 +6,7 @@ from skspace.inspection._contributions import TokenContributions, token_contribu
 from skspace.inspection._contributions_display import TokenContributionsDisplay
 from skspace.inspection._groups import GroupErrors, Polarization, group_errors, polarization
 from skspace.inspection._history_display import TrainingHistoryDisplay
-from skspace.inspection._left_out import LeftOut, left_out
+from skspace.inspection._left_out import LeftOut, RemovalOrder, left_out, removal_order
 from skspace.inspection._neighbors import Neighbors, neighbors
 from skspace.inspection._space_display import ConceptSpaceDisplay
 
@@ -19,6 +19,7 @@ __all__ = [
     "LeftOut",
     "Neighbors",
     "Polarization",
+    "RemovalOrder",
     "SpaceGeometry",
     "TokenContributions",
     "TokenContributionsDisplay",
@@ -28,6 +29,7 @@ __all__ = [
     "left_out",
     "neighbors",
     "polarization",
+    "removal_order",
     "space_geometry",
     "token_contributions",
 ]
