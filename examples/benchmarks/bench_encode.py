@@ -57,7 +57,7 @@ class BarePass:
             encoder.transform(texts)
         self.transformer, self.batches = seen[0][0], [inputs for _, inputs in seen]
         self.dtype = str(self.transformer.dtype).removeprefix("torch.")
-        self.rows = [int(inputs.get("attention_mask", inputs["input_ids"] * 0 + 1).sum()) for inputs in self.batches]
+        self.rows = [sum(lengths_of(inputs)) for inputs in self.batches]
         self.n_tokens = sum(self.rows)
         self.padding = 1 - self.n_tokens / sum(inputs["input_ids"].numel() for inputs in self.batches)
 
@@ -86,6 +86,12 @@ class BarePass:
                         torch.mm(given[n_in][:rows], weight, out=made[n_out][:rows])
 
         return run
+
+
+def lengths_of(inputs):
+    """Tokens of each text of a batch; without padding there is no mask."""
+    ids = inputs["input_ids"]
+    return inputs.get("attention_mask", torch.ones_like(ids)).sum(1).tolist()
 
 
 PARTS = {  # functions as cProfile names them: file, names
@@ -214,7 +220,7 @@ def dependence_on_company(dtype, texts):
     computed = kept = 0.0
     for inputs in bare.batches:
         together = bare.call(inputs)
-        for row, length in enumerate(inputs["attention_mask"].sum(1).tolist()):
+        for row, length in enumerate(lengths_of(inputs)):
             alone = bare.call({name: tensor[row : row + 1, :length] for name, tensor in inputs.items()})[0]
             beside = together[row, :length]
             computed = max(computed, largest_difference(alone, beside))
