@@ -269,8 +269,7 @@ def _from_hub_cache(model: str, revision: str | None, tried: list[str]) -> Model
 
     try:
         config = try_to_load_from_cache(model, "config.json", revision=revision)
-    except HFValidationError:
-        tried.append("the hub's copies on this machine (this is no name that the hub could have)")
+    except HFValidationError:  # no name of the hub's, as the hub itself will say
         return None
     if isinstance(config, str) and _is_complete(Path(config).parent):
         snapshot = Path(config).parent
@@ -304,7 +303,10 @@ def _from_hub(model: str, revision: str | None, tried: list[str]) -> ModelFiles:
             if _is_complete(snapshot):
                 return ModelFiles(snapshot, f"hub:{model}@{snapshot.name}", model)
         tried.append("the hub (it has the model, but no tokenizer, or no weights that PyTorch reads)")
-    except (HFValidationError, HfHubHTTPError, OSError) as error:
+    except HFValidationError as error:
+        tried.append("the hub (this is no name that the hub could have)")
+        raise OSError(_not_found(model, revision, tried)) from error
+    except (HfHubHTTPError, OSError) as error:
         tried.append(f"the hub ({_first_line(error)})")
         raise OSError(_not_found(model, revision, tried)) from error
     raise OSError(_not_found(model, revision, tried))
