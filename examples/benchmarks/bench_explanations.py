@@ -202,7 +202,7 @@ def check(examined, folder):
 
 def cost(args):
     """Median seconds a text of each method; of many cached texts at once too."""
-    from skspace.inspection import token_contributions
+    from skspace.inspection import removal_order, token_contributions
 
     path = args.out / "cost.json"
     if path.exists():
@@ -211,6 +211,7 @@ def cost(args):
     examined.lime_samples = args.lime_samples
     ours = {
         "ours, cached": lambda post: token_contributions(examined.cached, [post.text])[0].merge(post.spans),
+        "removal_order, cached": lambda post: removal_order(examined.cached, [post.text], [post.spans]),
         "ours, cached, all variants": lambda post: METHODS["ours"](examined, post),
         "ours, not cached": lambda post: token_contributions(examined.uncached, [post.text])[0].merge(post.spans),
         "predict, cached": lambda post: examined.cached.predict([post.text]),
@@ -226,8 +227,10 @@ def cost(args):
                 taken[name].append((time.perf_counter() - began[0], time.process_time() - began[1]))
     texts = common.read("hatexplain", "train")[0][:10_000]
     many = [common.seconds(lambda: token_contributions(examined.cached, texts)) for _ in range(3)]
+    orders = [common.seconds(lambda: removal_order(examined.cached, texts)) for _ in range(3)]
     alone = {name: [statistics.median(column) for column in zip(*times, strict=True)] for name, times in taken.items()}
-    figures = {"wall_and_processor": alone, "posts": args.cost_posts, "many": statistics.median(many), "n": len(texts)}
+    figures = {"wall_and_processor": alone, "posts": args.cost_posts, "n": len(texts)}
+    figures |= {"many": statistics.median(many), "many_orders": statistics.median(orders)}
     common.save_results(path, figures | {"threads": torch.get_num_threads(), "lime_samples": args.lime_samples})
 
 
@@ -417,7 +420,10 @@ def show_cost(args):
             for name, times in figures["wall_and_processor"].items()
         ],
     )
-    print(f"{figures['n']:,} cached texts at once: {figures['many']:.1f} s, {figures['threads']} threads\n")
+    print(
+        f"{figures['n']:,} cached texts at once: {figures['many']:.1f} s, removal_order {figures['many_orders']:.1f} s, "
+        f"{figures['threads']} threads\n"
+    )
 
 
 def main():

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from skspace import SpaceClassifier, TokenEncoder
-from skspace.inspection import left_out, token_contributions
+from skspace.inspection import left_out, removal_order, token_contributions
 
 RANDOM_DRAWS = 5
 INTEGRATION_STEPS = 50  # captum's own
@@ -198,23 +198,22 @@ def from_the_spaces(subject, post):
     - largest piece, without cancelling: of the word's tokens the one of which that is most;
     - left out of the pooling: what the logit loses if the word's vectors are left out (`skspace.inspection.left_out`);
     - one after another out of the pooling: see `greedy`;
-    - one after another, and half again: the same, and with each word half of its contribution goes once more, since its
-      neighbours' vectors have seen it and carry some of what it says.
+    - one after another, and half again: `skspace.inspection.removal_order`, the same, and with each word half of its
+      contribution goes once more.
     """
     spaces, own, owner = spaces_of(subject, post)
     attention, centroids = spaces.attention.double().numpy(), spaces.centroids[0].double().numpy()
     terms = attention * spaces.concepts.double().numpy()  # (n_tokens, M, K, m)
     n, coef = len(post.words), subject.cached.coef_.astype(float)  # (M, K, K * m)
     (alone,) = left_out(subject.cached, [post.text], [post.spans])
+    (order,) = removal_order(subject.cached, [post.text], [post.spans])
     share, part = sum_by_word(attention, owner, n), sum_by_word(terms, owner, n)
-    contributions = np.einsum("wmf,mkf->wk", part.reshape(n, len(coef), -1), coef)  # (n_words, K)
-    one_after_another = functools.partial(greedy, share, part, centroids, coef, subject.cached.intercept_, own)
     return {
         "without cancelling": sizes(part, coef[:, own]),
         "largest piece, without cancelling": largest_piece(sizes(terms, coef[:, own]), owner, np.zeros(n)),
         "left out of the pooling": of_words(alone.spans, alone.losses, post)[:, own],
-        "one after another out of the pooling": one_after_another(0.0 * contributions),
-        "one after another, and half again": one_after_another(0.5 * contributions),
+        "one after another out of the pooling": greedy(share, part, centroids, coef, subject.cached.intercept_, own),
+        "one after another, and half again": of_words(order.spans, np.arange(len(order.words), 0, -1.0), post),
     }
 
 
@@ -222,22 +221,20 @@ def sizes(terms, coef):
     return np.abs(terms.reshape(len(terms), *coef.shape) * coef).sum((1, 2))
 
 
-def greedy(share, part, centroids, coef, intercept, own, elsewhere):
+def greedy(share, part, centroids, coef, intercept, own):
     """Rank the words by when they go, if each time that one is left out which leaves the predicted class least likely.
 
-    The probability is that of the pooling over what is left, in closed form, less what of each word that went stands
-    `elsewhere`, (n_words, K).
+    The probability is that of the pooling over what is left, in closed form.
     """
-    n, left, total, lost = len(part), np.ones_like(centroids), centroids.copy(), np.zeros(len(intercept))
+    n, left, total = len(part), np.ones_like(centroids), centroids.copy()
     remaining, scores = list(range(n)), np.zeros(n)
     while remaining:
         without = (total - part[remaining]) / np.maximum(left - share[remaining], TINY)
         logits = np.einsum("wmf,mkf->wk", without.reshape(len(remaining), len(coef), -1), coef) + intercept
-        logits -= lost + elsewhere[remaining]
         gone = remaining[int((logits[:, own] - np.logaddexp.reduce(logits, axis=1)).argmin())]
         scores[gone] = len(remaining)
         remaining.remove(gone)
-        left, total, lost = left - share[gone], total - part[gone], lost + elsewhere[gone]
+        left, total = left - share[gone], total - part[gone]
     return scores
 
 
