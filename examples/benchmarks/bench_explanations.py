@@ -420,10 +420,8 @@ def show_cost(args):
             for name, times in figures["wall_and_processor"].items()
         ],
     )
-    print(
-        f"{figures['n']:,} cached texts at once: {figures['many']:.1f} s, removal_order {figures['many_orders']:.1f} s, "
-        f"{figures['threads']} threads\n"
-    )
+    at_once = f"{figures['many']:.1f} s, removal_order {figures['many_orders']:.1f} s, {figures['threads']} threads"
+    print(f"{figures['n']:,} cached texts at once: {at_once}\n")
 
 
 def main():
