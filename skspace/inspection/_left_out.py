@@ -94,7 +94,7 @@ def left_out(clf: Any, texts: Any, spans: Sequence[Sequence[Span]] | None = None
     `skspace.ConceptOperators` the centroid without the tokens S is
     ``(mu - sum_{t in S} alpha_t C_t) / (1 - sum_{t in S} alpha_t)``. It does not replace erasing the word: the vectors
     of the other words are those of the whole text. On HateXplain its losses agreed better with those of erasing than
-    contributions did (rank correlation .67 and .60), and were no better in the other measures
+    contributions did (rank correlation .65 and .58), and were no better in the other measures
     (examples/benchmarks/bench_explanations.md).
 
     Parameters
@@ -185,8 +185,8 @@ def removal_order(
     Step by step that word goes which leaves the label least likely, by what the pooling makes of the words that are
     left, in closed form as in `left_out`; and with each word goes half of its contribution once more, which stands for
     what its neighbours' vectors have seen of it. The half was chosen on HateXplain; it makes the probabilities an
-    estimate. On HateXplain no other explanation in this package names words better whose erasing changes the prediction
-    (examples/benchmarks/bench_explanations.md). Nothing is encoded that is in the cache. Time grows with the square of
+    estimate. Of this package's explanations its first words are those whose erasing changes HateXplain's predictions
+    most (examples/benchmarks/bench_explanations.md). Nothing is encoded that is in the cache. Time grows with the square of
     the number of words, and of classes.
 
     Parameters
