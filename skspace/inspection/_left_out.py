@@ -186,8 +186,8 @@ def removal_order(
     left, in closed form as in `left_out`; and with each word goes half of its contribution once more, which stands for
     what its neighbours' vectors have seen of it. The half was chosen on HateXplain; it makes the probabilities an
     estimate. Of this package's explanations its first words are those whose erasing changes HateXplain's predictions
-    most (examples/benchmarks/bench_explanations.md). Nothing is encoded that is in the cache. Time grows with the square of
-    the number of words, and of classes.
+    most (examples/benchmarks/bench_explanations.md). Nothing is encoded that is in the cache. Time grows with the
+    square of the number of words, and of classes.
 
     Parameters
     ----------
