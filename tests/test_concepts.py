@@ -1,5 +1,7 @@
 """Words behind concepts, spaces beside each other, the bias view, and nearest texts."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,8 +14,10 @@ from skspace.inspection import (
     SpaceGeometry,
     concept_tokens,
     group_errors,
+    left_out,
     neighbors,
     polarization,
+    removal_order,
     space_geometry,
     token_contributions,
 )
@@ -369,3 +373,19 @@ def test_no_other_estimator(call, tiny_bert):
     vectors = RaggedArray(np.eye(4, dtype=np.float32), [0, 2, 4])
     with pytest.raises(TypeError, match="clf must be fitted on texts"):
         call(SpaceClassifier("precomputed", max_epochs=1).fit(vectors, [0, 1]))
+
+
+def test_frames_without_pandas(clf, monkeypatch):
+    found = [
+        concept_tokens(clf, TEXTS, min_count=1),
+        space_geometry(clf, TEXTS),
+        polarization(clf, TEXTS, *clf.classes_[:2], min_count=1),
+        neighbors(clf, TEXTS[:1], TEXTS)[0],
+        token_contributions(clf, TEXTS[:1])[0],
+        *left_out(clf, TEXTS[:1]),
+        *removal_order(clf, TEXTS[:1]),
+    ]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for one in found:
+        with pytest.raises(ImportError, match=r"to_frame needs pandas, which is not installed.* pip install pandas"):
+            one.to_frame()

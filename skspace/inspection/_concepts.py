@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from skspace._operators import Spaces
 from skspace.inspection._occurrences import Occurrences, find_occurrences, word_values
-from skspace.inspection._reading import check_count, check_place, check_texts_for, class_index, read, token_terms
+from skspace.inspection._reading import (
+    check_count,
+    check_place,
+    check_texts_for,
+    class_index,
+    pandas,
+    read,
+    token_terms,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -104,8 +112,6 @@ class ConceptTokens:
         Columns: class, member, axis (both -1 for the class's own summary), weight, end, rank, word, count, value,
         example.
         """
-        from pandas import DataFrame
-
         rows = [
             (self.classes[column], -1, -1, float("nan"), end, rank, *astuple(word))
             for (column, end), words in self._of_class.items()
@@ -117,7 +123,7 @@ class ConceptTokens:
             for rank, word in enumerate(words)
         ]
         names = ["class", "member", "axis", "weight", "end", "rank", "word", "count", "value", "example"]
-        return DataFrame(rows, columns=names)
+        return pandas().DataFrame(rows, columns=names)
 
 
 def concept_tokens(clf: Any, texts: Any, *, top: int = 10, min_count: int = 3) -> ConceptTokens:
@@ -217,10 +223,8 @@ class SpaceGeometry:
 
     def to_frame(self) -> DataFrame:
         """A pandas data frame: a row a class, its effective rank and its distances."""
-        from pandas import DataFrame
-
         labels = self.classes.tolist()
-        frame = DataFrame(self.distances, index=labels, columns=labels)
+        frame = pandas().DataFrame(self.distances, index=labels, columns=labels)
         frame.insert(0, "effective rank", self.effective_ranks, allow_duplicates=True)  # a class may be named so
         return frame
 

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from skspace._operators import Spaces
 from skspace.inspection._contributions import TokenContributions, token_contributions
 from skspace.inspection._occurrences import find_occurrences, word_values
-from skspace.inspection._reading import check_count, check_texts_for, check_y, class_index, token_terms
+from skspace.inspection._reading import check_count, check_texts_for, check_y, class_index, pandas, token_terms
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -51,10 +51,8 @@ class Polarization:
 
     def to_frame(self) -> DataFrame:
         """A pandas data frame, a row a word."""
-        from pandas import DataFrame
-
         names = ["words", "counts", "contributions", "alignments", "examples"]
-        return DataFrame({name.removesuffix("s"): getattr(self, name) for name in names})
+        return pandas().DataFrame({name.removesuffix("s"): getattr(self, name) for name in names})
 
 
 def polarization(clf: Any, texts: Any, label: Any, other: Any, *, min_count: int = 3) -> Polarization:

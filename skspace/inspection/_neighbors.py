@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from skspace._texts import check_texts
-from skspace.inspection._reading import check_classifier, check_count, check_y
+from skspace.inspection._reading import check_classifier, check_count, check_y, pandas
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -43,10 +43,8 @@ class Neighbors:
 
     def to_frame(self) -> DataFrame:
         """A pandas data frame, a row a neighbor: index, distance, text and, where known, label."""
-        from pandas import DataFrame
-
         columns = {"index": self.indices, "distance": self.distances, "text": self.texts}
-        return DataFrame(columns if self.labels is None else columns | {"label": self.labels})
+        return pandas().DataFrame(columns if self.labels is None else columns | {"label": self.labels})
 
 
 def neighbors(

@@ -31,6 +31,7 @@ __all__ = [
     "class_indices",
     "frame_of_spans",
     "largest",
+    "pandas",
     "read",
     "token_terms",
     "tokenized",
@@ -104,15 +105,31 @@ def largest(names: Sequence[str], values: NDArray[Any], classes: NDArray[Any], l
     return [(names[i], float(of_label[i])) for i in order if of_label[i] > 0]
 
 
+def pandas() -> Any:
+    """The module, which is imported when somebody wants a data frame.
+
+    Raises
+    ------
+    ImportError
+        If it is missing; how to install it is said.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError(
+            "to_frame needs pandas, which is not installed. Install it with pip install pandas."
+        ) from error
+    return pd
+
+
 def frame_of_spans(
     kind: str, names: Sequence[str], spans: Sequence[Span], values: NDArray[Any], classes: NDArray[Any]
 ) -> DataFrame:
     """A pandas data frame of values (n_names, n_classes): a row a name, called `kind`, with begin and end."""
-    from pandas import DataFrame, MultiIndex
-
+    pd = pandas()
     begins, ends = [begin for begin, _ in spans], [end for _, end in spans]
-    index = MultiIndex.from_arrays([names, begins, ends], names=[kind, "begin", "end"])
-    return DataFrame(values, index=index, columns=classes.tolist())
+    index = pd.MultiIndex.from_arrays([names, begins, ends], names=[kind, "begin", "end"])
+    return pd.DataFrame(values, index=index, columns=classes.tolist())
 
 
 def class_index(classes: NDArray[Any], label: Any, name: str = "label") -> int:
