@@ -82,11 +82,11 @@ def test_precompute_encodes_what_is_missing_only(make):
 def test_precompute_again_after_an_interruption(make, monkeypatch):
     encoder, write = make(), []
 
-    def interrupt(self, *args):
+    def interrupt(self, *args, **kwargs):
         if len(write) == 2:
             raise KeyboardInterrupt
         write.append(args)
-        return original(self, *args)
+        return original(self, *args, **kwargs)
 
     original = _encode.TokenStore.write
     with monkeypatch.context() as patch:
