@@ -21,6 +21,8 @@ from skspace._ragged import RaggedArray
 
 __all__ = ["BatchIterator", "LabelledTexts", "TokenBatch", "token_batches"]
 
+_CAST_TOKENS = 512
+
 
 class TokenBatch:
     """Some texts, packed without padding.
@@ -120,5 +122,15 @@ def _batch(rows: RaggedArray, dtype: torch.dtype, device: Any) -> TokenBatch:
     values = rows.values
     if not values.flags.writeable:  # a memory-mapped array of the user's, say, which torch takes with a warning only
         values = values.copy()
-    tokens = torch.from_numpy(values).to(device).to(dtype)  # moved first: float16 is half the bytes
-    return TokenBatch(tokens, torch.from_numpy(rows.lengths).to(device))
+    tokens = torch.from_numpy(values).to(device)  # before it grows: float16 is half the bytes
+    return TokenBatch(_cast(tokens, dtype), torch.from_numpy(rows.lengths).to(device))
+
+
+def _cast(tokens: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tokens.to(dtype)``; from float16 to bfloat16 in half the time that torch takes for it."""
+    if (tokens.dtype, dtype, tokens.device.type) != (torch.float16, torch.bfloat16, "cpu"):
+        return tokens.to(dtype)
+    result = torch.empty(tokens.shape, dtype=dtype)
+    for out, part in zip(result.split(_CAST_TOKENS), tokens.split(_CAST_TOKENS), strict=True):
+        out.copy_(part.float())  # float32 of some tokens only, which stay in the processor's cache
+    return result

@@ -28,7 +28,7 @@ from skspace._operators import ConceptOperators, Spaces
 from skspace._persistence import Persistence
 from skspace._ragged import RaggedArray
 from skspace._texts import check_texts
-from skspace._transformer import pick_device
+from skspace._transformer import pick_device, pick_dtype
 
 __all__ = ["SpaceClassifier"]
 
@@ -398,6 +398,7 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
             positive_weight=torch.from_numpy(lesson.by_class).to(dtype) if weighted else None,
             device=device,
             dtype=dtype,
+            products=_products(encoder, device, dtype),
             seed=int(random_state.randint(np.iinfo(np.int32).max)),
             start=self.net_ if goes_on else None,
             n_epochs_before=self.n_iter_ if goes_on else 0,
@@ -594,6 +595,13 @@ def _embed(encoder: TokenEncoder | None, X: Any) -> RaggedArray:
 
 def _training_dtype(rows: RaggedArray) -> torch.dtype:
     return torch.float64 if rows.dtype == np.float64 else torch.float32
+
+
+def _products(encoder: TokenEncoder | None, device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """What training multiplies vectors in: bfloat16 where that is all they were computed in, and faster here."""
+    if encoder is None or encoder._computed() != torch.bfloat16:
+        return dtype
+    return pick_dtype("auto", device)
 
 
 def _vectors_of(encoder: TokenEncoder | None) -> dict[str, Any] | str:

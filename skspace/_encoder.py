@@ -73,8 +73,9 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         Branch, tag or commit at the hub. Pin a commit where it matters that nobody can change the model. Not for a
         folder.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        What the model computes in. "auto" is bfloat16 where the hardware has instructions for it, else float32.
-        Vectors are kept in float16 in any case.
+        What the model computes in. "auto" is bfloat16 where the hardware multiplies it faster than float32, else
+        float32. Vectors are kept in float16 in any case. Where it is bfloat16, and faster, `SpaceClassifier.fit` takes
+        its products with them in it too; predictions are in float32.
     device : str, default="auto"
         "auto" (CUDA if present, else the processor), or a torch device such as "cpu", "cuda:1", "mps".
     batch_tokens : int or "auto", default="auto"
@@ -420,6 +421,10 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         if self.dtype == "auto" and files.config.get("model_type") in _FLOAT32_ONLY:
             return torch.float32
         return pick_dtype(self.dtype, device)
+
+    def _computed(self) -> torch.dtype:
+        """What the model computes vectors in, before they are kept in float16."""
+        return self._dtype(self._files(), self._device())
 
     def _transformer(self, files: ModelFiles) -> FrozenTransformer:
         device = self._device()

@@ -126,6 +126,7 @@ def train(
     callbacks: Sequence[Any] | None,
     device: torch.device,
     dtype: torch.dtype,
+    products: torch.dtype,
     verbose: int,
     seed: int,
     positive_weight: Tensor | None = None,
@@ -141,6 +142,8 @@ def train(
     data : LabelledTexts
     validation : LabelledTexts or None
         Stops the training early and decides which epoch is kept.
+    dtype, products : torch.dtype
+        Of the parameters, and of what the products of training with token vectors are taken in.
     seed : int
         Of the start and, with `n_epochs_before`, of the order of the batches.
     positive_weight : Tensor of shape (n_classes,) or None
@@ -191,13 +194,14 @@ def train(
         criterion=SpaceCriterion(inter_space_weight, inter_space_on, intra_space_weight, positive_weight),
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=weight_decay,
+        optimizer__fused=device.type in {"cpu", "cuda"},
         optimizer__param_groups=[("*intercept", {"weight_decay": 0.0}), ("*log_slope", {"weight_decay": 0.0})],
         lr=lr,
         max_epochs=max_epochs,
         batch_size=batch_size,
         iterator_train=BatchIterator,
         iterator_train__generator=generators[1],
-        iterator_train__dtype=dtype,
+        iterator_train__dtype=products,
         iterator_train__device=device,
         iterator_valid=BatchIterator,
         iterator_valid__dtype=dtype,

@@ -17,7 +17,7 @@ after another, without padding, so that a text's result cannot depend on its com
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ __all__ = ["ConceptOperators", "Spaces", "segment_sum"]
 
 _ROWS = 32  # see matmul_rows; more would waste time on single texts
 _COLUMNS = 16
+_SUMMED_ROWS = 512  # see sum_of_products
 _SAFE_SCORE = 40.0  # exp of it, summed over a text of any length, is far from float32's limits
 
 
@@ -124,7 +125,8 @@ class ConceptOperators(nn.Module):
         Parameters
         ----------
         tokens : Tensor of shape (n_tokens, n_features)
-            Token vectors, text after text.
+            Token vectors, text after text. In training, products with them are taken in their dtype, bfloat16 say, and
+            the rest in that of the parameters.
         lengths : Tensor of int64 of shape (n_texts,)
             Tokens of each text; their sum is n_tokens. A text without tokens has centroid 0 and logits b.
 
@@ -145,7 +147,7 @@ class ConceptOperators(nn.Module):
         """Tokens (n, d) times W, and times a with attention, (n, M, K, m) each."""
         weight = self.weight if self.scale == 1.0 else self.weight / self.scale
         if self.training:
-            products = [tokens @ part for part in self._halves(weight)]
+            products = [_TrainingProduct.apply(tokens, part) for part in self._halves(weight)]
         else:  # in one: for a single text the calls take longer than the arithmetic
             products = self._halves(matmul_rows(tokens, weight))
         return [product.reshape(-1, self.n_members, self.n_classes, self.n_latent) for product in products]
@@ -161,7 +163,7 @@ class ConceptOperators(nn.Module):
 
     def _attended(self, scores: Tensor, concepts: Tensor, lengths: Tensor) -> Tensor:
         """Centroids with that attention, (n_texts, M, K, m), faster: no division a token, rarely a largest score."""
-        if len(scores) and scores.detach().abs().amax() > _SAFE_SCORE:
+        if len(scores) and max(bound.abs() for bound in torch.aminmax(scores.detach())) > _SAFE_SCORE:
             scores = scores - _largest(scores, lengths)
         weights = torch.exp(scores)
         total = segment_sum(weights, lengths).clamp(min=torch.finfo(weights.dtype).tiny)  # 0 for a text without tokens
@@ -291,3 +293,49 @@ def matmul_rows(rows: Tensor, weight: Tensor) -> Tensor:
     blocks = rows.reshape(-1, _ROWS, rows.shape[-1])  # ([M *] n_blocks, _ROWS, d)
     weights = weight.unsqueeze(-3).expand(*weight.shape[:-2], n_blocks, -1, -1).reshape(-1, *weight.shape[-2:])
     return torch.bmm(blocks, weights).reshape(*rows.shape[:-1], weight.shape[-1])[..., :n, :width]
+
+
+class _TrainingProduct(torch.autograd.Function):
+    """Tokens (n, d) times weight (d, w), taken in the tokens' dtype, both ways, given in the weight's."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(tokens, weight)
+        return (tokens @ weight.to(tokens.dtype)).to(weight.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
+        tokens, weight = ctx.saved_tensors
+        gradient = gradient.to(tokens.dtype)
+        of_tokens = gradient @ weight.to(tokens.dtype).T if ctx.needs_input_grad[0] else None
+        return of_tokens, sum_of_products(gradient, tokens).T.to(weight.dtype)
+
+
+def sum_of_products(left: Tensor, right: Tensor) -> Tensor:
+    """``left.T @ right``, whose last bits do not depend on the number of threads.
+
+    BLAS divides a long sum among its threads. Blocks of rows of one size, each with a sum of its own, leave one order.
+
+    Parameters
+    ----------
+    left : Tensor of shape (n, w)
+    right : Tensor of shape (n, d)
+
+    Returns
+    -------
+    Tensor of shape (w, d)
+        Float32 where they are of less.
+    """
+    dtype = torch.promote_types(left.dtype, torch.float32)
+    whole = len(left) - len(left) % _SUMMED_ROWS
+    padding = (0, 0, 0, _SUMMED_ROWS - (len(left) - whole))
+    result = _blocks_of_sums(left[:whole], right[:whole]).sum(0, dtype=dtype)
+    if whole < len(left):
+        pad = nn.functional.pad
+        result += _blocks_of_sums(pad(left[whole:], padding), pad(right[whole:], padding))[0]
+    return result
+
+
+def _blocks_of_sums(left: Tensor, right: Tensor) -> Tensor:
+    left, right = left.unflatten(0, (-1, _SUMMED_ROWS)), right.unflatten(0, (-1, _SUMMED_ROWS))
+    return torch.bmm(left.transpose(1, 2), right)  # (n / _SUMMED_ROWS, w, d)

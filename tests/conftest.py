@@ -148,6 +148,23 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def threads():
+    """Call a function with 1, 2, 3 and 4 of torch's threads, whatever the number of cores: the list of its results."""
+    import torch
+
+    def call(function):
+        results = []
+        for n in (1, 2, 3, 4):
+            torch.set_num_threads(n)
+            results.append(function())
+        return results
+
+    before = torch.get_num_threads()
+    yield call
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tiny_models):
     return tiny_models["bert"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skspace import ConceptOperators
-from skspace._operators import matmul_rows, segment_sum
+from skspace._operators import matmul_rows, segment_sum, sum_of_products
 
 D, K, M_LATENT, MEMBERS = 12, 3, 4, 2
 LENGTHS = torch.tensor([3, 1, 0, 7, 2])
@@ -207,3 +207,47 @@ def test_start_leaves_the_global_generator_alone():
     state = torch.get_rng_state()
     ConceptOperators(D, K, generator=torch.Generator().manual_seed(0))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("n", [0, 5, 512, 1300])
+def test_sum_of_products_is_the_product(n):
+    generator = torch.Generator().manual_seed(n)
+    left, right = (torch.randn(n, width, generator=generator, dtype=torch.float64) for width in (7, D))
+    torch.testing.assert_close(sum_of_products(left, right), left.T @ right)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("n", "width"), [(3085, 192), (6405, 64), (1500, 12)])
+def test_sum_of_products_has_the_same_bits_on_any_number_of_threads(dtype, n, width, threads):
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(n, columns, generator=generator).to(dtype) for columns in (width, 384))
+    one, *others = threads(lambda: sum_of_products(left, right))
+    assert one.dtype == torch.float32
+    assert all(torch.equal(one, other) for other in others)
+
+
+def test_gradient_of_the_tokens_is_that_of_eval(tokens):
+    gradients = []
+    for training in (True, False):  # a script that trains the encoder too wants it
+        module = ConceptOperators(D, K, M_LATENT, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        inputs = tokens.clone().requires_grad_()
+        module.train(training)(inputs, LENGTHS).logits.square().sum().backward()
+        gradients.append(inputs.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_products_in_the_dtype_of_the_tokens():
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.full((64,), 20)
+    tokens = torch.randn(64 * 20, 384, generator=generator).to(torch.bfloat16)
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        module = ConceptOperators(384, K, M_LATENT, generator=torch.Generator().manual_seed(1)).train()
+        logits = module(tokens.to(dtype), lengths).logits
+        logits.square().sum().backward()
+        assert logits.dtype == module.weight.grad.dtype == torch.float32
+        found.append((logits.detach(), module.weight.grad))
+    (logits, gradient), (expected, its_gradient) = found
+    assert not torch.equal(logits, expected)
+    torch.testing.assert_close(logits, expected, atol=0.01, rtol=0.01)
+    assert torch.nn.functional.cosine_similarity(gradient.flatten(), its_gradient.flatten(), dim=0) > 0.999

@@ -5,14 +5,16 @@ for the operators and one for the attention, tanh, softmax and sums over a text'
 backward, AdamW. No shuffling, no gathering, no history. Vectors are random numbers. Every ratio is of two things timed
 in turns; their medians count.
 
-    python examples/benchmarks/bench_fit.py [--only memory store growth search] [--epochs 3] [--repeats 5]
+    python examples/benchmarks/bench_fit.py [--only memory products store growth search] [--epochs 3] [--repeats 5]
         [--folder where/4 GB/have/room] [--out results.json]
 """
 
 import argparse
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import common
 import numpy as np
@@ -25,6 +27,7 @@ from skspace import RaggedArray, SpaceClassifier
 
 N_FEATURES = 384
 N_LATENT = (2, 4, 8, 12, 16)
+SHAPES = ((5_000, 12, 6), (8_000, 25, 2), (15_000, 28, 3), (2_000, 200, 2))  # texts, their mean length, classes
 
 # ---------------------------------------------------------------- the bare loop
 
@@ -92,7 +95,7 @@ def memory(args):
     print("| texts x tokens, classes | tokens/s of a fit | bare loop | fit to bare, speed | set-up, s |")
     print("|---|---|---|---|---|")
     results = {}
-    for n_texts, length, n_classes in ((5_000, 12, 6), (8_000, 25, 2), (15_000, 28, 3), (2_000, 200, 2)):
+    for n_texts, length, n_classes in SHAPES:
         rows, y = made_up(n_texts, length, n_classes)
         bare = Bare(ready(rows, y), n_classes)
         times = common.in_turns(
@@ -109,6 +112,29 @@ def memory(args):
             f"| {n_texts:,} x {length}, {n_classes} | {ours:,.0f} | {other:,.0f} | {ours / other:.2f} | {set_up:.2f} |",
             flush=True,
         )
+    return results
+
+
+# ---------------------------------------------------------------- bfloat16
+
+
+def products(args):
+    """Seconds of a fit with the products of training in float32 and in bfloat16, on the same vectors."""
+    print("\n| texts x tokens, classes | products in float32, s | in bfloat16, s | ratio |\n|---|---|---|---|")
+    results = {}
+    for n_texts, length, n_classes in (*SHAPES, (9_000, 14, 77)):
+        data = made_up(n_texts, length, n_classes)
+
+        def fit(dtype, data=data):
+            # Made-up vectors come from no encoder that could have computed them in bfloat16.
+            with mock.patch("skspace._classifier._products", return_value=dtype):
+                classifier(args.epochs).fit(*data)
+
+        dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+        times = common.in_turns(args.repeats, **{name: partial(fit, dtype) for name, dtype in dtypes.items()})
+        results[f"{n_texts} x {length}, {n_classes}"] = times
+        both = f"{times['float32']:.2f} | {times['bfloat16']:.2f} | {times['float32'] / times['bfloat16']:.2f}"
+        print(f"| {n_texts:,} x {length}, {n_classes} | {both} |", flush=True)
     return results
 
 
@@ -223,7 +249,7 @@ def search(args):
     return times
 
 
-PARTS = {"memory": memory, "store": store, "growth": growth, "search": search}
+PARTS = {"memory": memory, "products": products, "store": store, "growth": growth, "search": search}
 
 
 def main():

@@ -1,0 +1,76 @@
+"""Products of training: what dtype they are taken in, and that the number of threads is not to be seen in a model."""
+
+import numpy as np
+import pytest
+import torch
+
+from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _classifier
+from skspace._batches import token_batches
+
+
+@pytest.fixture(scope="module")
+def long_texts():
+    """Enough tokens a batch for BLAS to divide the sums over them among threads."""
+    rng = np.random.default_rng(0)
+    y = np.arange(160) % 2
+    lengths = rng.integers(10, 40, 160)
+    values = rng.normal(size=(lengths.sum(), 384)) + 0.1 * np.repeat(y, lengths)[:, None]
+    return RaggedArray(values.astype(np.float16), np.cumsum([0, *lengths])), y
+
+
+def products_in(monkeypatch, dtype):
+    monkeypatch.setattr(_classifier, "_products", lambda *args: dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_same_model_for_any_number_of_threads(long_texts, threads, monkeypatch, dtype):
+    products_in(monkeypatch, dtype)
+    clf = SpaceClassifier("precomputed", max_epochs=3, random_state=0)
+    one, *others = threads(lambda: clf.fit(*long_texts).decision_function(long_texts[0]))
+    assert all(np.array_equal(one, other) for other in others)
+
+
+def test_products_in_bfloat16_learn_the_same(long_texts, monkeypatch):
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        products_in(monkeypatch, dtype)
+        clf = SpaceClassifier("precomputed", max_epochs=5, random_state=0).fit(*long_texts)
+        assert clf.concept_operators_.dtype == np.float32
+        found.append(clf.predict_proba(long_texts[0]))
+    assert not np.array_equal(*found)
+    np.testing.assert_allclose(*found, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fast", "expected"),
+    [
+        ("auto", True, torch.bfloat16),
+        ("bfloat16", True, torch.bfloat16),
+        ("float32", True, torch.float32),
+        ("float16", True, torch.float32),
+        ("auto", False, torch.float32),
+        ("bfloat16", False, torch.float32),  # vectors from a cache that another machine has filled
+        ("precomputed", True, torch.float64),
+    ],
+)
+def test_bfloat16_where_the_vectors_are_and_it_is_faster(monkeypatch, tiny_bert, dtype, fast, expected):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: fast)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    asked = []
+    monkeypatch.setattr(_classifier, "train", lambda *args, **params: asked.append(params) or 1 / 0)
+    texts, y = ["the parcel", "my account"], [0, 1]
+    encoder = dtype if dtype == "precomputed" else TokenEncoder(tiny_bert, dtype=dtype, cache_dir=None, device="cpu")
+    clf = SpaceClassifier(encoder, device="cpu")
+    with pytest.raises(ZeroDivisionError):
+        clf.fit(np.eye(2) if dtype == "precomputed" else texts, y)
+    assert asked[0]["products"] == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_batches_are_cast_to_the_bit(long_texts, dtype):
+    rows, _ = long_texts
+    batches = list(token_batches(rows, 1300, dtype, "cpu"))
+    assert len(batches) > 1
+    cast = torch.cat([batch.tokens for _, batch in batches])
+    assert torch.equal(cast, torch.from_numpy(rows.values).to(dtype))
