@@ -20,6 +20,8 @@ from skspace._targets import class_weights, classes_and_targets, drop_absent, gr
 
 __all__ = ["Lesson", "read_lesson"]
 
+_FEW_CLASSES = 20  # so many may be tried out on a text or two
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -81,5 +83,16 @@ def read_lesson(
     y = check_labels(y, n_rows=len(X), estimator=estimator)
     X, y, sample_weight = drop_absent(X, y, sample_weight)
     classes, targets = classes_and_targets(y, known, given=given, stream=stream)
+    if not stream and targets.ndim == 1:
+        _check_not_swapped(X, len(classes), estimator)
     by_class = class_weights(class_weight, classes, targets, sample_weight, stream=stream)
     return Lesson(X, y, sample_weight, classes, targets, by_class)
+
+
+def _check_not_swapped(X: Any, n_classes: int, estimator: str) -> None:
+    """Texts in the place of labels would be a class each, and a fit of hours."""
+    if isinstance(X, list) and n_classes > max(_FEW_CLASSES, n_texts := len(set(X))):
+        raise ValueError(
+            f"{estimator} learns labels from texts: fit(texts, labels). Got {n_texts} different texts and {n_classes} "
+            "different labels instead; are X and y swapped?"
+        )

@@ -376,6 +376,18 @@ def test_wrong_texts_and_labels(texts, labels, message, tiny_bert):
         SpaceClassifier(tiny_bert).fit(texts, labels)
 
 
+@pytest.mark.filterwarnings("ignore:The number of unique classes is greater than 50%")
+def test_swapped_texts_and_labels(tiny_bert):
+    labels, texts = ["late", "broken"] * 11, [f"parcel {i}" for i in range(22)]
+    clf = SpaceClassifier(tiny_bert, max_epochs=1)
+    with pytest.raises(ValueError, match=r"Got 2 different texts and 22 different labels instead; are X and y swapped"):
+        clf.fit(labels, texts)
+    clf.fit(texts, texts)  # a class for every text is odd, but can be learned
+    clf = SpaceClassifier(tiny_bert)
+    assert len(clf.partial_fit(texts[:2], texts[:2], classes=texts).classes_) == 22
+    assert clf.fit(texts[:2], np.eye(30, dtype=int)[:2]).predict(texts[:1]).shape == (1, 30)
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [

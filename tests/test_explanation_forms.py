@@ -200,8 +200,22 @@ def test_html_shows_the_whole_text_and_what_was_not_read():
     assert 'class="unseen"' in html
     assert " c</span>" in html
     assert "[CLS]" in "".join(parsed(html).text)
+    assert "its last 2 of 5 characters were not read" in html
+    assert one.unread == one.words().unread == json.loads(one.to_json())["unread"] == " c"
+    assert one.to_text().endswith("\n  not read, since the text was cut: its last 2 characters")
+    assert explanation("a", []).unread == "a"
     for end in (" ", "\u0301", "\ufe0f", "\x00", "\u200b"):  # what tokenizers drop
-        assert 'class="unseen"' not in explanation(f"a b{end}", ["a", "b"]).to_html()
+        one = explanation(f"a b{end}", ["a", "b"])
+        assert one.unread == ""
+        assert 'class="unseen"' not in one.to_html()
+        assert "not read" not in one.to_html() + one.to_text()
+
+
+def test_special_tokens_are_told_from_the_text():
+    one = explanation("a b c", ["[CLS]", "a", "b", "[SEP]"])
+    assert one.special.tolist() == [True, False, False, True]
+    assert one.words().special.tolist() == [True, False, False, True]
+    assert explanation("", []).special.shape == (0,)
 
 
 def test_what_cannot_be_seen_is_named():
@@ -342,7 +356,7 @@ def test_json():
     np.testing.assert_array_equal(content["contributions"], one.contributions)
     assert content.keys() == {
         *("text", "tokens", "spans", "contributions", "bias", "logits", "classes", "multilabel"),
-        *("probabilities", "predicted"),
+        *("probabilities", "predicted", "unread"),
     }
 
 

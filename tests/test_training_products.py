@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _classifier
-from skspace._batches import token_batches
+from skspace._batches import BatchIterator, LabelledTexts, token_batches
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +74,17 @@ def test_batches_are_cast_to_the_bit(long_texts, dtype):
     assert len(batches) > 1
     cast = torch.cat([batch.tokens for _, batch in batches])
     assert torch.equal(cast, torch.from_numpy(rows.values).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.bfloat16])
+def test_batches_in_the_same_memory_hold_their_own_texts(dtype):
+    lengths = np.array([0, 0, 3, 1, 700, 2, 1300, 0, 1])  # the first batch empty, a later one larger than those before
+    values = np.arange(lengths.sum() * 2, dtype=np.float16).reshape(-1, 2) / 8
+    rows = RaggedArray(values, np.cumsum([0, *lengths]))
+    data = LabelledTexts(rows, torch.arange(9), torch.ones(9))
+    n_tokens = 0
+    for batch, y in BatchIterator(data, 2, dtype=dtype):
+        expected = torch.from_numpy(rows[y["targets"].numpy()].values).to(dtype)
+        assert torch.equal(batch.tokens, expected)
+        n_tokens += len(batch.tokens)
+    assert n_tokens == lengths.sum()

@@ -24,7 +24,7 @@ from skspace.inspection._reading import (
     token_terms,
     tokenized,
 )
-from skspace.inspection._words import Span, check_spans, spans_of_tokens, word_spans
+from skspace.inspection._words import Span, check_spans, spans_of_tokens, unread, word_spans
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -81,6 +81,16 @@ class TokenContributions:
         order = np.argsort(-self.logits, kind="stable")
         chosen = order[self.logits[order] > 0] if self.multilabel else order[:1]
         return self.classes[chosen].tolist()
+
+    @property
+    def special(self) -> NDArray[np.bool_]:
+        """Which tokens stand for no part of the text, as [CLS] and [SEP]; (n_tokens,)."""
+        return np.array([begin == end for begin, end in self.spans], bool)
+
+    @property
+    def unread(self) -> str:
+        """The end of the text that the model has not read, since it was truncated (`max_length`); empty elsewhere."""
+        return unread(self.text, self.spans)
 
     def top(self, label: Any, n: int = 5) -> list[tuple[str, float]]:
         """The tokens that spoke most for `label`, with their contributions, largest first.
@@ -212,7 +222,7 @@ class TokenContributions:
         return frame_of_spans("token", self.tokens, self.spans, self.contributions, self.classes)
 
     def to_json(self) -> str:
-        """All attributes, and `probabilities` and `predicted`, as a JSON object; arrays as lists, labels as they are.
+        """All attributes, `probabilities`, `predicted` and `unread`, as a JSON object; arrays as lists.
 
         Lone surrogates and the like are escaped, so that any reader takes it.
         """
@@ -227,6 +237,7 @@ class TokenContributions:
             "multilabel": self.multilabel,
             "probabilities": self.probabilities.tolist(),
             "predicted": self.predicted,
+            "unread": self.unread,
         }
         return json.dumps(content, allow_nan=False)
 

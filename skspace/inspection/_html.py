@@ -30,7 +30,6 @@ _NAMED = 3  # tokens that the sentence under the text names on each side
 _HIDDEN = regex.compile(
     r"[[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]--[\t\n\u200c\u200d\p{Variation_Selector}]]", regex.V1
 )
-_READABLE = regex.compile(r"[^\s\p{M}\p{C}]")
 
 _STYLE = """<style>
 .skspace-why{max-width:60em;line-height:1.5}
@@ -127,10 +126,19 @@ def _pieces(explanation: Any) -> Iterator[_Piece]:
             last, end = len(shown) - 1, stop
     yield from shown
     if end < len(text):
-        yield _Piece(text[end:], "unseen" if _READABLE.search(text, end) else "between", None)
+        yield _Piece(text[end:], "unseen" if explanation.unread else "between", None)
 
 
 def _head(explanation: Any) -> str:
+    return _answer(explanation) + (f"\n<p>{_not_read(explanation)}</p>" if explanation.unread else "")
+
+
+def _not_read(explanation: Any) -> str:
+    n, n_all = len(explanation.unread), len(explanation.text)
+    return f"The text was cut: its last {n:,} of {n_all:,} characters were not read."
+
+
+def _answer(explanation: Any) -> str:
     sure = explanation.predicted
     if not sure:
         return "<p>Predicted: no label</p>"

@@ -30,4 +30,6 @@ def lines(explanation: Any, column: int, n: int) -> str:
     ]
     left_out = len(values) - len(largest)
     tail = [f"  and {left_out} more, {values.sum() - values[largest].sum():+.2f} together"] if left_out else []
+    if explanation.unread:
+        tail.append(f"  not read, since the text was cut: its last {len(explanation.unread):,} characters")
     return "\n".join(row.rstrip() for row in [head, *rows, *tail])

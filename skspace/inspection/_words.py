@@ -15,7 +15,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-__all__ = ["check_spans", "span_of_each_token", "spans_of_tokens", "word_spans"]
+__all__ = ["check_spans", "span_of_each_token", "spans_of_tokens", "unread", "word_spans"]
 
 Span = tuple[int, int]
 
@@ -29,10 +29,18 @@ _WORD = regex.compile(
     regex.V1,
 )
 
+_READABLE = regex.compile(r"[^\s\p{M}\p{C}]")
+
 
 def word_spans(text: str) -> list[Span]:
     """Where the words and signs of a text stand, (begin, end) in characters, in order."""
     return [match.span() for match in _WORD.finditer(text)]
+
+
+def unread(text: str, spans: Sequence[Span]) -> str:
+    """What lies behind the last of the tokens' spans; empty where that is nothing that can be read."""
+    end = max((stop for _, stop in spans), default=0)
+    return text[end:] if _READABLE.search(text, end) else ""
 
 
 def check_spans(spans: Any, n_characters: int) -> list[Span]:
