@@ -301,7 +301,7 @@ class _TrainingProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(tokens, weight)
-        return (tokens @ weight.to(tokens.dtype)).to(weight.dtype)
+        return _product(tokens, weight.to(tokens.dtype)).to(weight.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -309,6 +309,18 @@ class _TrainingProduct(torch.autograd.Function):
         gradient = gradient.to(tokens.dtype)
         of_tokens = gradient @ weight.to(tokens.dtype).T if ctx.needs_input_grad[0] else None
         return of_tokens, sum_of_products(gradient, tokens).T.to(weight.dtype)
+
+
+def _product(tokens: Tensor, weight: Tensor) -> Tensor:
+    """``tokens @ weight`` in few shapes: oneDNN keeps a kernel for each of the last 1,024, over a megabyte each."""
+    n = len(tokens)
+    whole = n - n % _SUMMED_ROWS
+    result = tokens.new_empty(n, weight.shape[1])
+    torch.mm(tokens[:whole], weight, out=result[:whole])
+    if whole < n:
+        rest = nn.functional.pad(tokens[whole:], (0, 0, 0, _SUMMED_ROWS - (n - whole)))
+        result[whole:] = (rest @ weight)[: n - whole]
+    return result
 
 
 def sum_of_products(left: Tensor, right: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skspace import ConceptOperators
-from skspace._operators import matmul_rows, segment_sum, sum_of_products
+from skspace._operators import _TrainingProduct, matmul_rows, segment_sum, sum_of_products
 
 D, K, M_LATENT, MEMBERS = 12, 3, 4, 2
 LENGTHS = torch.tensor([3, 1, 0, 7, 2])
@@ -207,6 +207,16 @@ def test_start_leaves_the_global_generator_alone():
     state = torch.get_rng_state()
     ConceptOperators(D, K, generator=torch.Generator().manual_seed(0))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("n", [0, 5, 512, 1300])
+def test_training_multiplies_in_few_shapes(n, monkeypatch):
+    mm, rows = torch.mm, []
+    monkeypatch.setattr(torch, "mm", lambda left, right, out: rows.append(len(left)) or mm(left, right, out=out))
+    generator = torch.Generator().manual_seed(n)
+    tokens, weight = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((n, D), (D, 7)))
+    torch.testing.assert_close(_TrainingProduct.apply(tokens, weight), tokens @ weight)
+    assert rows == [n // 512 * 512]
 
 
 @pytest.mark.parametrize("n", [0, 5, 512, 1300])
