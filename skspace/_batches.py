@@ -43,6 +43,14 @@ class TokenBatch:
         """Skorch asks batches of its own kind for tensors by this name; these are tensors, on their device, already."""
         return self
 
+    def in_parts(self, n_parts: int) -> Iterator[tuple[slice, TokenBatch]]:
+        """Neighbouring texts, in parts of nearly as many each, and which of the texts they are."""
+        text, token = 0, 0
+        for lengths in self.lengths.tensor_split(n_parts):
+            end = token + int(lengths.sum())
+            yield slice(text, text + len(lengths)), TokenBatch(self.tokens[token:end], lengths)
+            text, token = text + len(lengths), end
+
 
 @dataclass(frozen=True)
 class LabelledTexts(Dataset):

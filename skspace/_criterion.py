@@ -46,6 +46,11 @@ class SpaceCriterion(nn.Module):
         self.inter_space_on = inter_space_on
         self.parts: dict[str, Tensor] = {}
 
+    @property
+    def is_mean_over_texts(self) -> bool:
+        """Whether the losses of parts of a batch add up to that of the batch. The spaces' leave some texts out."""
+        return not (self.inter_space_weight or self.intra_space_weight)
+
     def forward(self, spaces: Spaces, y: dict[str, Tensor]) -> Tensor:
         targets, weights = y["targets"], y["weights"]
         parts = {"cross_entropy": _cross_entropy(spaces.logits, targets, weights, self.positive_weight)}

@@ -1,4 +1,4 @@
-"""The training loop: a skorch net around ConceptOperators; door to skorch, with _plain_net.
+"""The training loop: a skorch net around ConceptOperators; door to skorch, with _accumulation and _plain_net.
 
 Floor 3; knows neither encoders, nor stores, nor labels as users write them. Everything random draws from generators
 made from one seed. Members train side by side on the same batches, each on a loss of its own; Adam's steps do not
@@ -29,6 +29,7 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughSc
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 
+from skspace._accumulation import AccumulatingNet
 from skspace._batches import BatchIterator, LabelledTexts, TokenBatch, token_batches
 from skspace._criterion import SpaceCriterion, indicator_of
 from skspace._operators import ConceptOperators, Spaces, segment_sum
@@ -189,7 +190,7 @@ def train(
     max_epochs = most_epochs(len(data.rows), max_epochs, batch_size, stream=stream)
     if stream:
         lr_schedule = "constant"
-    net = NeuralNet(
+    net = AccumulatingNet(
         module=BatchModule(operators, operators.scale),
         criterion=SpaceCriterion(inter_space_weight, inter_space_on, intra_space_weight, positive_weight),
         optimizer=torch.optim.AdamW,

@@ -35,8 +35,8 @@ class Spaces(NamedTuple):
 
     logits: Tensor  # (n_texts, M, K)
     centroids: Tensor  # (n_texts, M, K, m)
-    concepts: Tensor  # (n_tokens, M, K, m), the context attributions
-    attention: Tensor | None  # (n_tokens, M, K, m), alpha; (n_tokens, 1, 1, 1) with "mean"; None in training
+    concepts: Any  # Tensor (n_tokens, M, K, m), the context attributions
+    attention: Any  # Tensor (n_tokens, M, K, m), alpha; (n_tokens, 1, 1, 1) with "mean"; None in training
     lengths: Tensor  # (n_texts,)
 
 
@@ -139,7 +139,7 @@ class ConceptOperators(nn.Module):
         if scores and self.training:
             attention, centroids = None, self._attended(scores[0], concepts, lengths)
         else:
-            attention = self._attention(scores[0], lengths) if scores else _mean_over_tokens(lengths, tokens.dtype)
+            attention = self._attention(scores[0], lengths) if scores else _mean_over_tokens(lengths, concepts.dtype)
             centroids = segment_sum(attention * concepts, lengths)  # (n_texts, M, K, m)
         return Spaces(self._logits(centroids), centroids, concepts, attention, lengths)
 

@@ -6,6 +6,7 @@ import torch
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _classifier
 from skspace._batches import BatchIterator, LabelledTexts, token_batches
+from skspace._operators import ConceptOperators
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,13 @@ def test_products_in_bfloat16_learn_the_same(long_texts, monkeypatch):
         found.append(clf.predict_proba(long_texts[0]))
     assert not np.array_equal(*found)
     np.testing.assert_allclose(*found, atol=0.02)
+
+
+def test_only_products_are_in_bfloat16():
+    """The mean over three tokens is a third of their sum, which no third in bfloat16 is."""
+    operators = ConceptOperators(8, 2, 3, pooling="mean").train()
+    spaces = operators(torch.ones(3, 8, dtype=torch.bfloat16), torch.tensor([3]))
+    torch.testing.assert_close(spaces.centroids[0], spaces.concepts.mean(0), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(

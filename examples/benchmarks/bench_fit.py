@@ -5,8 +5,8 @@ for the operators and one for the attention, tanh, softmax and sums over a text'
 backward, AdamW. No shuffling, no gathering, no history. Vectors are random numbers. Every ratio is of two things timed
 in turns; their medians count.
 
-    python examples/benchmarks/bench_fit.py [--only memory products store growth search] [--epochs 3] [--repeats 5]
-        [--folder where/4 GB/have/room] [--out results.json]
+    python examples/benchmarks/bench_fit.py [--only memory products parts store growth search] [--epochs 3]
+        [--repeats 5] [--folder where/4 GB/have/room] [--out results.json]
 """
 
 import argparse
@@ -23,7 +23,7 @@ from bench_memory import MB, Peak
 from bench_store import Corpus, as_ragged, write
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from skspace import RaggedArray, SpaceClassifier
+from skspace import RaggedArray, SpaceClassifier, _accumulation
 
 N_FEATURES = 384
 N_LATENT = (2, 4, 8, 12, 16)
@@ -138,6 +138,24 @@ def products(args):
     return results
 
 
+def parts(args):
+    """Seconds of a fit with large batches whole and in parts."""
+    print("\n| texts x tokens, classes, n_latent | batches whole, s | in parts, s | ratio |\n|---|---|---|---|")
+    results = {}
+    for n_texts, length, n_classes, n_latent in ((2_000, 200, 2, 8), (1_000, 200, 2, 64), (4_000, 28, 3, 64)):
+        data = made_up(n_texts, length, n_classes)
+
+        def fit(at_once, data=data, n_latent=n_latent):
+            with mock.patch("skspace._accumulation._AT_ONCE", at_once):
+                classifier(args.epochs).set_params(n_latent=n_latent).fit(*data)
+
+        times = common.in_turns(args.repeats, whole=partial(fit, 2**60), parts=partial(fit, _accumulation._AT_ONCE))
+        results[f"{n_texts} x {length}, {n_classes}, {n_latent}"] = times
+        both = f"{times['whole']:.2f} | {times['parts']:.2f} | {times['whole'] / times['parts']:.2f}"
+        print(f"| {n_texts:,} x {length}, {n_classes}, {n_latent} | {both} |", flush=True)
+    return results
+
+
 # ---------------------------------------------------------------- from a store
 
 
@@ -249,7 +267,7 @@ def search(args):
     return times
 
 
-PARTS = {"memory": memory, "products": products, "store": store, "growth": growth, "search": search}
+PARTS = {"memory": memory, "products": products, "parts": parts, "store": store, "growth": growth, "search": search}
 
 
 def main():
