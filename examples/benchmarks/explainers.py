@@ -238,6 +238,15 @@ def greedy(share, part, centroids, coef, intercept, own):
     return scores
 
 
+def read_again(subject, post):
+    """`removal_order` that tries words at every step by encoding the text without them."""
+    scores = {}
+    for n in (2, 1, 3):
+        (order,) = removal_order(subject.cached, [post.text], [post.spans], n_candidates=n)
+        scores[f"{n} candidates"] = of_words(order.spans, np.arange(len(order.words), 0, -1.0), post)
+    return scores
+
+
 def attention_weights(subject, post):
     spaces, own, owner = spaces_of(subject, post)
     weights = spaces.attention.numpy()  # (n_tokens, M, K, m)
@@ -331,6 +340,7 @@ def random_order(subject, post):
 
 METHODS = {
     "ours": contributions,
+    "ours, read again": read_again,
     "attention": attention_weights,
     "gradient × input, at the layer": gradient_at_layer,
     "gradient × input": gradient_times_input,

@@ -6,8 +6,9 @@ from skspace.inspection._contributions import TokenContributions, token_contribu
 from skspace.inspection._contributions_display import TokenContributionsDisplay
 from skspace.inspection._groups import GroupErrors, Polarization, group_errors, polarization
 from skspace.inspection._history_display import TrainingHistoryDisplay
-from skspace.inspection._left_out import LeftOut, RemovalOrder, left_out, removal_order
+from skspace.inspection._left_out import LeftOut, left_out
 from skspace.inspection._neighbors import Neighbors, neighbors
+from skspace.inspection._removal_order import RemovalOrder, removal_order
 from skspace.inspection._space_display import ConceptSpaceDisplay
 
 __all__ = [

@@ -6,7 +6,8 @@ The classifier is read by its attributes; its class is not imported.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from copy import copy
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,15 +85,21 @@ def tokenized(clf: Any, texts: list[str]) -> list[TokenizedText]:
     return [TokenizedText(text, tokens, spans) for text, (tokens, spans) in zip(texts, named, strict=True)]
 
 
-def read(clf: Any, texts: list[str]) -> Iterator[tuple[NDArray[np.int64], Spaces]]:
-    """Some texts at a time, with their indices; nothing is encoded that is in the cache."""
-    return each_batch(clf.net_.module_.operators, clf.encoder_._embed(texts))
+def read(clf: Any, texts: list[str], *, keep: bool = True) -> Iterator[tuple[NDArray[np.int64], Spaces]]:
+    """Some texts at a time, with their indices; nothing is encoded that is in the cache.
+
+    Without `keep`, of texts that nobody will ask about again, the cache is left alone.
+    """
+    encoder = clf.encoder_
+    if not keep:
+        encoder = copy(encoder)
+        encoder.cache_dir = None
+    return each_batch(clf.net_.module_.operators, encoder._embed(texts))
 
 
 def token_terms(clf: Any, spaces: Spaces) -> NDArray[np.float64]:
     """Terms of the logits, (n_tokens, n_classes): the sum over a text's tokens and the intercept are its logits."""
-    attention = cast(Any, spaces.attention)  # (n_tokens, M, K, m), or (n_tokens, 1, 1, 1); None in training only
-    weighted = (attention * spaces.concepts).flatten(1).double().numpy()  # (n_tokens, M * K * m)
+    weighted = (spaces.attention * spaces.concepts).flatten(1).double().numpy()  # (n_tokens, M * K * m)
     coef = clf.coef_.astype(np.float64)  # (M, K, K * m)
     return weighted @ coef.transpose(0, 2, 1).reshape(-1, coef.shape[1])
 
