@@ -16,6 +16,10 @@ one core.
 The bare pass by size of batch, and nothing else:
 
     ... bench_encode.py --batch-tokens 512 1024 1536 2048 4096 8192
+
+Ours and the bare pass alone, for more texts:
+
+    ... bench_encode.py --bare --imdb 1500 --hatexplain 20000
 """
 
 import argparse
@@ -315,6 +319,25 @@ def print_shares(texts):
     return results
 
 
+def bare_table(texts, args):
+    """What stands around the bare pass, of which beginning and end are as long for few texts as for many."""
+    print("| set | texts | tokens | tokens/s, bare pass | cache off, to the bare pass | cache on |")
+    print("|---|---|---|---|---|---|")
+    results = {}
+    for name, sample in texts.items():
+        bare = BarePass(without_cache("auto"), sample)
+        ways = {
+            "bare": bare.run,
+            "off": lambda sample=sample: without_cache("auto").transform(sample),
+            "on": lambda sample=sample: into_new_cache("auto", sample),
+        }
+        seconds = results[name] = common.in_turns(args.repeats, **ways)
+        ratios = " | ".join(f"{seconds['bare'] / seconds[way]:.2f}" for way in ("off", "on"))
+        rate = bare.n_tokens / seconds["bare"]
+        print(f"| {name} | {len(sample):,} | {bare.n_tokens:,} | {rate:,.0f} | {ratios} |", flush=True)
+    return results
+
+
 def budget_table(texts, args):
     print("| set | dtype | batch_tokens | padding | tokens/s, bare pass | to the best |\n|---|---|---|---|---|---|")
     return {name: by_batch_tokens(name, sample, args.batch_tokens, args.repeats) for name, sample in texts.items()}
@@ -327,12 +350,14 @@ def main():
     parser.add_argument("--company", type=int, default=64, help="texts of each set that are encoded one at a time too")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch-tokens", type=int, nargs="+", help="print the bare pass by size of batch instead")
+    parser.add_argument("--bare", action="store_true", help="print ours against the bare pass alone")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     print(f"{common.machine('sentence-transformers')}; {torch.get_num_threads()} threads\n", flush=True)
     warnings.filterwarnings("ignore", message=".* are longer than max_length")
     texts = samples(args)
-    results = budget_table(texts, args) if args.batch_tokens else all_tables(texts, args)
+    tables = budget_table if args.batch_tokens else bare_table if args.bare else all_tables
+    results = tables(texts, args)
     common.save_results(args.out, results)
 
 
