@@ -112,43 +112,22 @@ class EncodingJob:
                 chunk = missing[begin : begin + _CHUNK_TEXTS]
                 work = _Batches([self.texts[i] for i in chunk], self.transformer, self.batch_tokens)
                 with closing(self.transformer.forward_all(work, work.n_expected)) as encoded:
-                    for vectors in encoded:  # (n_tokens, d)
-                        places, tokens = zip(*work.handed_out.popleft(), strict=True)
-                        rows = chunk[list(places)]
-                        kept, lengths = self._kept(vectors, tokens)
-                        truncated = [of_text.truncated for of_text in tokens]
-                        if all_finite(kept):  # of all at once: this thread's time is not the cores'
-                            shard.add(rows, kept, lengths, truncated)
-                        else:
-                            self._add_checked(shard, rows, kept, lengths, truncated)
+                    for vectors in encoded:  # (n_texts, n_padded, d)
+                        batch = work.handed_out.popleft()
+                        finite = all_finite(vectors)  # of all at once: this thread's time is not the cores'
+                        for of_text, (i, tokens) in zip(vectors, batch, strict=True):
+                            kept = self._kept(of_text[: len(tokens.ids)], tokens)
+                            if not finite:
+                                self.check(kept, self.texts[chunk[i]])
+                            shard.add(chunk[i], kept, tokens.truncated)
                         shard.flush_if_full()
-                        done(len(rows))
+                        done(len(batch))
         finally:
             shard.flush()
         return len(missing)
 
-    def _add_checked(
-        self,
-        shard: _ShardInProgress,
-        rows: NDArray[np.int64],
-        vectors: NDArray[np.float16],
-        lengths: NDArray[np.int64],
-        truncated: list[bool],
-    ) -> None:
-        """One text after another, up to one that is refused."""
-        parts = np.split(vectors, np.cumsum(lengths)[:-1])
-        for i, (row, of_text) in enumerate(zip(rows, parts, strict=True)):
-            self.check(of_text, self.texts[row])
-            shard.add(rows[i : i + 1], of_text, lengths[i : i + 1], truncated[i : i + 1])
-
-    def _kept(
-        self, vectors: NDArray[np.float16], tokens: Sequence[Tokens]
-    ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-        """Vectors to keep of a batch, and how many are of each text."""
-        if not self.drop_special:
-            return vectors, np.array([len(of_text.ids) for of_text in tokens])
-        kept = [~of_text.special for of_text in tokens]
-        return vectors[np.concatenate(kept)], np.array([int(of_text.sum()) for of_text in kept])
+    def _kept(self, vectors: NDArray[np.float16], tokens: Tokens) -> NDArray[np.float16]:
+        return vectors[~tokens.special] if self.drop_special else vectors
 
 
 class _Batches:
@@ -194,20 +173,15 @@ class _ShardInProgress:
         self._reset()
 
     def _reset(self) -> None:
-        self.rows: list[NDArray[np.int64]] = []
+        self.rows: list[int] = []
         self.vectors: list[NDArray[np.float16]] = []
-        self.lengths: list[NDArray[np.int64]] = []
         self.truncated: list[bool] = []
         self.n_bytes, self.since = 0, time.monotonic()
 
-    def add(
-        self, rows: NDArray[np.int64], vectors: NDArray[np.float16], lengths: NDArray[np.int64], truncated: list[bool]
-    ) -> None:
-        """Texts with their vectors, one behind the other."""
-        self.rows.append(rows)
+    def add(self, row: int, vectors: NDArray[np.float16], truncated: bool) -> None:
+        self.rows.append(row)
         self.vectors.append(vectors)
-        self.lengths.append(lengths)
-        self.truncated += truncated
+        self.truncated.append(truncated)
         self.n_bytes += vectors.nbytes
 
     def flush_if_full(self) -> None:
@@ -217,18 +191,19 @@ class _ShardInProgress:
     def flush(self) -> None:
         if not self.rows:
             return
-        rows, lengths = np.concatenate(self.rows), np.concatenate(self.lengths)
+        rows = np.array(self.rows)
         if self.store is None:
             segment: Any = np.concatenate(self.vectors)
+            offsets = np.cumsum([0, *map(len, self.vectors)])
         elif self.single:
-            (segment,) = self.vectors
+            segment, offsets = self.vectors[0], np.array([0, len(self.vectors[0])])
             self.store.write_later(self.keys[rows], segment, self.truncated[0])
             self.written(self.n_bytes)
         else:
-            segment = self.store.write(self.keys[rows], self.vectors, self.truncated, lengths=lengths, checked=True)[0]
+            segment, offsets = self.store.write(self.keys[rows], self.vectors, self.truncated, checked=True)
             if not isinstance(segment, np.ndarray):  # else the disk has refused
                 self.written(self.n_bytes)
-        self.found.add(segment, rows, np.cumsum(lengths) - lengths, lengths, np.array(self.truncated))
+        self.found.add(segment, rows, offsets[:-1], np.diff(offsets), np.array(self.truncated))
         self.n_bytes_before += self.n_bytes
         self.full = min(SHARD_BYTES, max(self.full, self.n_bytes_before))
         self._reset()

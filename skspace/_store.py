@@ -322,13 +322,7 @@ class TokenStore:
         write_beside(description, text.encode())
 
     def write(
-        self,
-        keys: Keys,
-        values: Sequence[NDArray[Any]],
-        truncated: Sequence[bool],
-        *,
-        lengths: Sequence[int] | NDArray[np.integer] | None = None,
-        checked: bool = False,
+        self, keys: Keys, values: Sequence[NDArray[Any]], truncated: Sequence[bool], *, checked: bool = False
     ) -> tuple[Any, NDArray[np.int64]]:
         """Keep the vectors of some texts as one shard.
 
@@ -337,9 +331,6 @@ class TokenStore:
         keys : ndarray of uint64 of shape (n_texts, 2)
         values : sequence of ndarray of float16, (n_tokens of the text, n_features) each
         truncated : sequence of bool
-        lengths : sequence of int of length n_texts, default=None
-            Tokens of each text, where `values` are arrays of several texts one behind the other: of few arrays the
-            checksum and the writing take less time.
         checked : bool, default=False
             Whether the caller knows that all values are finite in float16; otherwise they are looked at here.
 
@@ -349,21 +340,15 @@ class TokenStore:
             Holds the vectors, text after text.
         offsets : ndarray of int64 of shape (n_texts + 1,)
         """
+        if not len(keys) == len(values) == len(truncated):
+            raise ValueError(
+                f"TokenStore needs one array and one flag a text. Got {len(keys)} keys, {len(values)} arrays and "
+                f"{len(truncated)} flags instead."
+            )
         arrays = [np.ascontiguousarray(vectors, VALUES_DTYPE) for vectors in values]
-        n_tokens = list(map(len, arrays)) if lengths is None else [int(n) for n in lengths]
-        if not len(keys) == len(n_tokens) == len(truncated):
-            raise ValueError(
-                "TokenStore needs one array and one flag a text, or one of `lengths` and one flag. Got "
-                f"{len(keys)} keys, {len(n_tokens)} arrays or lengths and {len(truncated)} flags instead."
-            )
-        if sum(n_tokens) != sum(map(len, arrays)) or min(n_tokens, default=0) < 0:
-            raise ValueError(
-                "TokenStore needs lengths that divide the arrays among the texts. Got lengths of "
-                f"{sum(n_tokens)} tokens for arrays of {sum(map(len, arrays))} instead."
-            )
         if len({array.shape[1:] for array in arrays}) > 1:
             raise ValueError("TokenStore needs vectors of one length. Got arrays of different widths instead.")
-        offsets = np.cumsum([0, *n_tokens]).astype("<i8")
+        offsets = np.cumsum([0, *map(len, arrays)]).astype("<i8")
         if not (checked or all(map(all_finite, arrays))):
             raise ValueError("TokenStore keeps finite float16 values only. Got inf or NaN instead.")
         try:

@@ -243,14 +243,9 @@ class FrozenTransformer:
         return map_in_threads(self.forward, batches, n_batches, n_threads)
 
     def forward(self, batch: Sequence[Tokens]) -> NDArray[np.float16]:
-        """Vectors of the wanted layer, text after text, (n_tokens, n_features)."""
-        lengths = [len(tokens.ids) for tokens in batch]
+        """Vectors of the wanted layer, (n_texts, n_padded, n_features); those of a text are the first of its row."""
         with torch.inference_mode():
-            padded = self._take(self._pad(batch)).to(torch.float16)  # (n_texts, width, n_features)
-            if min(lengths) == padded.shape[1]:
-                return padded.flatten(0, 1).cpu().numpy()
-            # Here, where it is no work of the thread that hands out batches and writes.
-            return torch.cat([of_text[:n] for of_text, n in zip(padded, lengths, strict=True)]).cpu().numpy()
+            return self._take(self._pad(batch)).to(torch.float16).cpu().numpy()
 
     def _pad(self, batch: Sequence[Tokens]) -> dict[str, torch.Tensor]:
         """What the model takes, (n_texts, width) each."""

@@ -873,27 +873,23 @@ def test_infinite_vectors_are_refused(make, tiny_bert, tmp_path, cached):
     assert make(folder, layer=2, **params).transform(["the parcel"]).lengths.tolist() == [4]
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 1000])
-def test_one_infinite_vector_costs_no_text_before_it(make, monkeypatch, batches, batch_tokens):
-    encoder = make(batch_tokens=batch_tokens)
+def test_one_infinite_vector_costs_no_other_text(make, monkeypatch, batches):
+    encoder = make(batch_tokens=1)
     encoder.transform(["text", "late"])
     record = FrozenTransformer.forward
 
     def overflow(self, batch):
         vectors = record(self, batch)
-        if batch_tokens == 1 and len(batches) == 4:
-            vectors[1, 5] = np.inf
-        if batch_tokens == 1000 and len(batch) == 3:
-            vectors[-4, 5] = np.inf  # before "a", of three tokens
+        if len(batches) == 4:
+            vectors[0][1, 5] = np.inf
         return vectors
 
     monkeypatch.setattr(FrozenTransformer, "forward", overflow)
     with pytest.raises(ValueError, match="for the text 'parcel is'"):
         encoder.transform(["text", "a", "late", "parcel is", "my parcel is late"])
     assert encoder.cache_info()["n_texts"] == 3
-    before = n_rows(batches)
     encoder.transform(["my parcel is late"])
-    assert n_rows(batches) == before
+    assert n_rows(batches) == 4
 
 
 def test_progress_bar_leaves_stdout_alone(make, monkeypatch, capfd):

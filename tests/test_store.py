@@ -1344,31 +1344,6 @@ def test_write_of_uneven_parts(n_values, n_flags, tmp_path):
     assert not store.folder.exists()
 
 
-def test_arrays_of_several_texts(tmp_path):
-    texts = ["two words", "one", "", "three more words"]
-    vectors = [vectors_of(text) for text in texts]
-    store = TokenStore(tmp_path, NAMESPACE)
-    arrays = [np.concatenate(vectors[:2]), np.concatenate(vectors[2:])]
-    _, offsets = store.write(text_keys(texts), arrays, [False] * 4, lengths=list(map(len, vectors)))
-    assert np.diff(offsets).tolist() == list(map(len, vectors))
-    assert_found(fresh(store), texts)
-
-
-@pytest.mark.parametrize(
-    ("lengths", "message"),
-    [
-        ([1, 2], r"divide the arrays among the texts\. Got lengths of 3 tokens for arrays of 2 instead"),
-        ([3, -1], r"divide the arrays among the texts\. Got lengths of 2 tokens for arrays of 2 instead"),
-        ([2], r"2 keys, 1 arrays or lengths and 2 flags"),
-    ],
-)
-def test_lengths_that_do_not_fit(lengths, message, tmp_path):
-    store = TokenStore(tmp_path, NAMESPACE)
-    with pytest.raises(ValueError, match=message):
-        store.write(text_keys(["a", "b"]), [vectors_of("two words")], [False] * 2, lengths=lengths)
-    assert not store.folder.exists()
-
-
 def test_disk_that_spoils_what_is_written(tmp_path, monkeypatch):
     write_beside = shard_module.write_beside
     monkeypatch.setattr(shard_module, "write_beside", lambda path, *parts: write_beside(path, b"".join(parts)[:-1]))

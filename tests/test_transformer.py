@@ -34,7 +34,7 @@ def load(folder, *, layer=DEPTH, max_length=MAX_LENGTH, dtype=torch.float32):
 
 def vectors_of(transformer, tokens):
     """Of tokenised texts as one batch, (n_tokens, d) each."""
-    return np.split(transformer.forward(tokens), np.cumsum([len(t.ids) for t in tokens])[:-1])
+    return [vectors[: len(t.ids)] for t, vectors in zip(tokens, transformer.forward(tokens), strict=True)]
 
 
 def vectors(transformer, texts):
