@@ -86,8 +86,8 @@ def removal_order(
     classes.
 
     With `n_candidates` the text is read again at every step, without each of the words that would take most by that
-    estimate, and the one goes that does take most: probabilities are the classifier's own. So many times the number of
-    words texts are encoded for each text, and not kept in the cache.
+    estimate, and the one goes that does take most: probabilities are the classifier's own. For each text `n_candidates`
+    times its number of words are encoded, and not kept in the cache.
 
     Of this package's explanations its first words are those whose erasing changes HateXplain's predictions most
     (examples/benchmarks/bench_explanations.md).
