@@ -15,14 +15,14 @@ from skspace._operators import Spaces
 
 __all__ = ["AccumulatingNet"]
 
-_AT_ONCE = 2**22  # numbers that the operators make of a part's tokens; twice or half as many were slower
+_AT_ONCE = 2**22  # numbers that the operators make of a part's tokens; see examples/benchmarks/bench_fit.md
 
 
 class AccumulatingNet(NeuralNet):
     """A skorch net that takes the texts of a large batch in parts, and one step for all.
 
     Batches of long texts, or of many axes, make tensors that leave the processor's cache and that malloc takes from
-    the system, and gives back, at every step: half of the time of a fit. Gradients of parts add up to that of the
+    the system, and gives back, at every step: up to half of the time of a fit. Gradients of parts add up to that of the
     batch, to rounding, where the loss is a mean over texts; where it is not, batches stay whole.
     """
 

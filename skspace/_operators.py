@@ -35,7 +35,7 @@ class Spaces(NamedTuple):
 
     logits: Tensor  # (n_texts, M, K)
     centroids: Tensor  # (n_texts, M, K, m)
-    concepts: Any  # Tensor (n_tokens, M, K, m), the context attributions
+    concepts: Any  # Tensor (n_tokens, M, K, m), the context attributions; None of a batch that was taken in parts
     attention: Any  # Tensor (n_tokens, M, K, m), alpha; (n_tokens, 1, 1, 1) with "mean"; None in training
     lengths: Tensor  # (n_texts,)
 

@@ -222,11 +222,9 @@ def _by_reading(clf: Any, removals: list[_Removal], texts: list[PooledWords], n_
             for i, removal in enumerate(removals)
             for word in _candidates(removal, now[i].pooled, n_candidates)
         ]
-        indices, words, without, parts = zip(*tried, strict=True)
+        read_again = pooled_words(clf, [text for *_, text, _ in tried], [spans for *_, spans in tried], again=True)
         least: dict[int, tuple[float, int, PooledWords]] = {}
-        for i, word, read in zip(
-            indices, words, pooled_words(clf, list(without), list(parts), again=True), strict=True
-        ):
+        for (i, word, *_), read in zip(tried, read_again, strict=True):
             odds = float(removals[i].odds(read.logits[None])[0])
             if i not in least or odds < least[i][0]:
                 least[i] = odds, word, read
