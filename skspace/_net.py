@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from skspace._accumulation import AccumulatingNet
 from skspace._batches import BatchIterator, LabelledTexts, TokenBatch, token_batches
 from skspace._criterion import SpaceCriterion, indicator_of
-from skspace._operators import ConceptOperators, Spaces, segment_sum
+from skspace._operators import ConceptOperators, Spaces
+from skspace._products import segment_sum
 from skspace._progress import Bar
 from skspace._ragged import RaggedArray
 

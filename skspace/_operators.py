@@ -1,7 +1,8 @@
 """ConceptOperators: the equations of the Space Model (Tytarenko and Amin 2024, arXiv 2401.16638) as a torch module.
 
-Floor 0, torch only: this file can be copied out. Notation: a text has T tokens E (T, d); there are K classes, each
-with a space of m latent axes; M members are independent models side by side on the same tokens, averaged at the end.
+Floor 1, torch and _products only: the two files can be copied out. Notation: a text has T tokens E (T, d); there are
+K classes, each with a space of m latent axes; M members are independent models side by side on the same tokens,
+averaged at the end.
 
     context attribution   C_k = tanh(E W_k)                                   (T, m)
     centroid              mu_k = sum_t alpha_t C_k[t]                         (m,)
@@ -22,12 +23,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConceptOperators", "Spaces", "segment_sum"]
+from skspace._products import PooledConcepts, largest_of_text, matmul_rows, of_tokens, segment_sum
 
-_ROWS = 32  # see matmul_rows; more would waste time on single texts
-_COLUMNS = 16
-_SUMMED_ROWS = 512  # see sum_of_products
-_SAFE_SCORE = 40.0  # exp of it, summed over a text of any length, is far from float32's limits
+__all__ = ["ConceptOperators", "Spaces"]
 
 
 class Spaces(NamedTuple):
@@ -134,40 +132,25 @@ class ConceptOperators(nn.Module):
         -------
         Spaces
         """
-        projected, *scores = self._project(tokens)
-        concepts = torch.tanh(projected)  # (n_tokens, M, K, m)
-        if scores and self.training:
-            attention, centroids = None, self._attended(scores[0], concepts, lengths)
-        else:
-            attention = self._attention(scores[0], lengths) if scores else _mean_over_tokens(lengths, concepts.dtype)
+        weight = self.weight if self.scale == 1.0 else self.weight / self.scale
+        attended = self.pooling == "attention"
+        if self.training:
+            means, projected = PooledConcepts.apply(tokens, weight, lengths, attended)
+            concepts, attention, centroids = self._by_space(projected), None, self._by_space(means)
+        else:  # in one product: for a single text the calls take longer than the arithmetic
+            projected, *scores = map(self._by_space, self._halves(matmul_rows(tokens, weight)))
+            concepts = torch.tanh(projected)  # (n_tokens, M, K, m)
+            attention = _softmax(scores[0], lengths) if attended else _mean_over_tokens(lengths, concepts.dtype)
             centroids = segment_sum(attention * concepts, lengths)  # (n_texts, M, K, m)
         return Spaces(self._logits(centroids), centroids, concepts, attention, lengths)
 
-    def _project(self, tokens: Tensor) -> list[Tensor]:
-        """Tokens (n, d) times W, and times a with attention, (n, M, K, m) each."""
-        weight = self.weight if self.scale == 1.0 else self.weight / self.scale
-        if self.training:
-            products = [_TrainingProduct.apply(tokens, part) for part in self._halves(weight)]
-        else:  # in one: for a single text the calls take longer than the arithmetic
-            products = self._halves(matmul_rows(tokens, weight))
-        return [product.reshape(-1, self.n_members, self.n_classes, self.n_latent) for product in products]
+    def _by_space(self, columns: Tensor) -> Tensor:
+        """(n, M * K * m) to (n, M, K, m)."""
+        return columns.reshape(-1, self.n_members, self.n_classes, self.n_latent)
 
     def _halves(self, columns: Tensor) -> list[Tensor]:
         """Columns of W, and those of a with attention."""
         return list(columns.split(self.n_members * self.n_classes * self.n_latent, dim=1))
-
-    def _attention(self, scores: Tensor, lengths: Tensor) -> Tensor:
-        """Softmax of scores (n_tokens, M, K, m) over the tokens of every text."""
-        weights = torch.exp(scores - _largest(scores, lengths))
-        return weights / _of_tokens(segment_sum(weights, lengths), lengths)
-
-    def _attended(self, scores: Tensor, concepts: Tensor, lengths: Tensor) -> Tensor:
-        """Centroids with that attention, (n_texts, M, K, m), faster: no division a token, rarely a largest score."""
-        if len(scores) and max(bound.abs() for bound in torch.aminmax(scores.detach())) > _SAFE_SCORE:
-            scores = scores - _largest(scores, lengths)
-        weights = torch.exp(scores)
-        total = segment_sum(weights, lengths).clamp(min=torch.finfo(weights.dtype).tiny)  # 0 for a text without tokens
-        return segment_sum(weights * concepts, lengths) / total
 
     def _logits(self, centroids: Tensor) -> Tensor:
         """Centroids (n_texts, M, K, m) to logits (n_texts, M, K)."""
@@ -249,105 +232,12 @@ def _own_space_first(n_classes: int, n_latent: int) -> Tensor:
     return start.repeat_interleave(n_latent, dim=1)
 
 
+def _softmax(scores: Tensor, lengths: Tensor) -> Tensor:
+    """Of scores (n_tokens, M, K, m) over the tokens of every text."""
+    weights = torch.exp(scores - of_tokens(largest_of_text(scores.detach(), lengths), lengths))
+    return weights / of_tokens(segment_sum(weights, lengths), lengths)
+
+
 def _mean_over_tokens(lengths: Tensor, dtype: torch.dtype) -> Tensor:
     """1 / T for every token of a text, (n_tokens, 1, 1, 1)."""
     return (1.0 / lengths.to(dtype)).repeat_interleave(lengths).reshape(-1, 1, 1, 1)
-
-
-def _largest(scores: Tensor, lengths: Tensor) -> Tensor:
-    """Of the scores of each token's text; what is subtracted changes no softmax and keeps it from overflowing."""
-    scores = scores.detach()
-    if len(lengths) == 1 and len(scores):
-        return scores.amax(0, keepdim=True)
-    return _of_tokens(torch.segment_reduce(scores, "max", lengths=lengths, axis=0, unsafe=True), lengths)
-
-
-def _of_tokens(of_texts: Tensor, lengths: Tensor) -> Tensor:
-    """The row of its text for every token: (n_texts, ...) to (n_tokens, ...), or (1, ...) for a single text."""
-    return of_texts if len(of_texts) == 1 else of_texts.repeat_interleave(lengths, dim=0)
-
-
-def segment_sum(values: Tensor, lengths: Tensor) -> Tensor:
-    """Sum over the tokens of every text: (n_tokens, ...) to (n_texts, ...)."""
-    texts = torch.repeat_interleave(lengths)  # (n_tokens,)
-    return values.new_zeros((len(lengths), *values.shape[1:])).index_add(0, texts, values)
-
-
-def matmul_rows(rows: Tensor, weight: Tensor) -> Tensor:
-    """``rows @ weight``, in which a row's result does not depend on the other rows, to the last bit.
-
-    BLAS chooses its kernel, and with it the order of a sum, by the shape of a product. Blocks of one fixed shape leave
-    it no choice, and in one call take half the time of as many.
-
-    Parameters
-    ----------
-    rows : Tensor of shape (n, d) or (M, n, d)
-    weight : Tensor of shape (d, width) or (M, d, width)
-    """
-    n, width = rows.shape[-2], weight.shape[-1]
-    if width % _COLUMNS:
-        weight = nn.functional.pad(weight, (0, -width % _COLUMNS))
-    if n % _ROWS:
-        rows = nn.functional.pad(rows, (0, 0, 0, -n % _ROWS))
-    n_blocks = rows.shape[-2] // _ROWS
-    blocks = rows.reshape(-1, _ROWS, rows.shape[-1])  # ([M *] n_blocks, _ROWS, d)
-    weights = weight.unsqueeze(-3).expand(*weight.shape[:-2], n_blocks, -1, -1).reshape(-1, *weight.shape[-2:])
-    return torch.bmm(blocks, weights).reshape(*rows.shape[:-1], weight.shape[-1])[..., :n, :width]
-
-
-class _TrainingProduct(torch.autograd.Function):
-    """Tokens (n, d) times weight (d, w), taken in the tokens' dtype, both ways, given in the weight's."""
-
-    @staticmethod
-    def forward(ctx: Any, tokens: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(tokens, weight)
-        return _product(tokens, weight.to(tokens.dtype)).to(weight.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
-        tokens, weight = ctx.saved_tensors
-        gradient = gradient.to(tokens.dtype)
-        of_tokens = gradient @ weight.to(tokens.dtype).T if ctx.needs_input_grad[0] else None
-        return of_tokens, sum_of_products(gradient, tokens).T.to(weight.dtype)
-
-
-def _product(tokens: Tensor, weight: Tensor) -> Tensor:
-    """``tokens @ weight`` in few shapes: oneDNN keeps a kernel for each of the last 1,024, over a megabyte each."""
-    n = len(tokens)
-    whole = n - n % _SUMMED_ROWS
-    result = tokens.new_empty(n, weight.shape[1])
-    torch.mm(tokens[:whole], weight, out=result[:whole])
-    if whole < n:
-        rest = nn.functional.pad(tokens[whole:], (0, 0, 0, _SUMMED_ROWS - (n - whole)))
-        result[whole:] = (rest @ weight)[: n - whole]
-    return result
-
-
-def sum_of_products(left: Tensor, right: Tensor) -> Tensor:
-    """``left.T @ right``, whose last bits do not depend on the number of threads.
-
-    BLAS divides a long sum among its threads. Blocks of rows of one size, each with a sum of its own, leave one order.
-
-    Parameters
-    ----------
-    left : Tensor of shape (n, w)
-    right : Tensor of shape (n, d)
-
-    Returns
-    -------
-    Tensor of shape (w, d)
-        Float32 where they are of less.
-    """
-    dtype = torch.promote_types(left.dtype, torch.float32)
-    whole = len(left) - len(left) % _SUMMED_ROWS
-    padding = (0, 0, 0, _SUMMED_ROWS - (len(left) - whole))
-    result = _blocks_of_sums(left[:whole], right[:whole]).sum(0, dtype=dtype)
-    if whole < len(left):
-        pad = nn.functional.pad
-        result += _blocks_of_sums(pad(left[whole:], padding), pad(right[whole:], padding))[0]
-    return result
-
-
-def _blocks_of_sums(left: Tensor, right: Tensor) -> Tensor:
-    left, right = left.unflatten(0, (-1, _SUMMED_ROWS)), right.unflatten(0, (-1, _SUMMED_ROWS))
-    return torch.bmm(left.transpose(1, 2), right)  # (n / _SUMMED_ROWS, w, d)

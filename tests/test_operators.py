@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from skspace import ConceptOperators
-from skspace._operators import _TrainingProduct, matmul_rows, segment_sum, sum_of_products
+from skspace import ConceptOperators, _products
+from skspace._products import PooledConcepts, _product, add_products, matmul_rows, segment_sum
 
 D, K, M_LATENT, MEMBERS = 12, 3, 4, 2
 LENGTHS = torch.tensor([3, 1, 0, 7, 2])
@@ -209,30 +209,78 @@ def test_start_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def by_parts(tokens, weight, lengths, attention):
+    """What PooledConcepts gives, written down as its equations."""
+    projected, *scores = weight.split(weight.shape[1] // (1 + attention), dim=1)
+    concepts, means = torch.tanh(tokens @ projected), []
+    for E, C in zip(tokens.split(lengths.tolist()), concepts.split(lengths.tolist()), strict=True):
+        alpha = torch.softmax(E @ scores[0], 0) if attention else 1 / max(1, len(E))
+        means.append((alpha * C).sum(0))
+    return torch.stack(means), concepts
+
+
+@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("long", [1, 300])  # one block of rows, or several whose bounds are within texts
+@pytest.mark.parametrize("scale", [1.0, 100.0])  # of the scores: exp of 100 and more needs care
+@pytest.mark.parametrize("wanted", [(0,), (1,), (0, 1)])
+def test_pooled_concepts_and_their_gradients(attention, long, scale, wanted, monkeypatch):
+    monkeypatch.setattr(_products, "_NUMBERS", 1)
+    generator = torch.Generator().manual_seed(0)
+    lengths = LENGTHS * long
+    tokens = torch.randn(int(lengths.sum()), D, generator=generator, dtype=torch.float64)
+    weight = torch.randn(D, (1 + attention) * 5, generator=generator, dtype=torch.float64)
+    weight[:, 5:] *= scale
+    found = []
+    for function in (PooledConcepts.apply, by_parts):
+        inputs = tokens.clone().requires_grad_(), weight.clone().requires_grad_()
+        outputs = function(*inputs, lengths, attention)
+        loss = sum((outputs[i] * torch.linspace(-1, 1, outputs[i].numel()).view_as(outputs[i])).sum() for i in wanted)
+        found.append((*outputs, *torch.autograd.grad(loss, inputs)))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_scores_out_of_the_range_of_float32(monkeypatch):
+    """Means of float32 are those of float64, though exp of a score is infinite, or of every score of a text 0."""
+    weight = torch.tensor([[1.0, 1.0]])
+    for tokens in ([[-200.0], [-201.0]], [[-98.0], [-99.0]], [[200.0], [201.0]], [[300.0], [0.0]]):
+        means, _ = PooledConcepts.apply(torch.tensor(tokens), weight, torch.tensor([2]), True)
+        expected, _ = by_parts(torch.tensor(tokens).double(), weight.double(), torch.tensor([2]), True)
+        torch.testing.assert_close(means.double(), expected)
+
+
 @pytest.mark.parametrize("n", [0, 5, 512, 1300])
 def test_training_multiplies_in_few_shapes(n, monkeypatch):
     mm, rows = torch.mm, []
     monkeypatch.setattr(torch, "mm", lambda left, right, out: rows.append(len(left)) or mm(left, right, out=out))
     generator = torch.Generator().manual_seed(n)
     tokens, weight = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((n, D), (D, 7)))
-    torch.testing.assert_close(_TrainingProduct.apply(tokens, weight), tokens @ weight)
+    torch.testing.assert_close(_product(tokens, weight, tokens.new_empty(n, 7)), tokens @ weight)
     assert rows == [n // 512 * 512]
 
 
 @pytest.mark.parametrize("n", [0, 5, 512, 1300])
-def test_sum_of_products_is_the_product(n):
+def test_products_are_added(n):
     generator = torch.Generator().manual_seed(n)
     left, right = (torch.randn(n, width, generator=generator, dtype=torch.float64) for width in (7, D))
-    torch.testing.assert_close(sum_of_products(left, right), left.T @ right)
+    total = torch.ones(7, D, dtype=torch.float64)
+    add_products(total, left, right)
+    torch.testing.assert_close(total, 1 + left.T @ right)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("n", "width"), [(3085, 192), (6405, 64), (1500, 12)])
-def test_sum_of_products_has_the_same_bits_on_any_number_of_threads(dtype, n, width, threads):
+def test_added_products_have_the_same_bits_on_any_number_of_threads(dtype, n, width, threads):
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(n, columns, generator=generator).to(dtype) for columns in (width, 384))
-    one, *others = threads(lambda: sum_of_products(left, right))
-    assert one.dtype == torch.float32
+
+    def added():
+        total = torch.zeros(width, 384)
+        add_products(total, left, right)
+        return total
+
+    one, *others = threads(added)
+    assert one.any()
     assert all(torch.equal(one, other) for other in others)
 
 
