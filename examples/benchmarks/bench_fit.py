@@ -139,20 +139,26 @@ def products(args):
 
 
 def parts(args):
-    """Seconds of a fit with large batches whole and in parts."""
-    print("\n| texts x tokens, classes, n_latent | batches whole, s | in parts, s | ratio |\n|---|---|---|---|")
+    """Seconds and memory of a fit with large batches whole and in parts."""
+    print("\n| texts x tokens, classes, n_latent | whole, s | MB | in parts, s | MB |\n|---|---|---|---|---|")
     results = {}
-    for n_texts, length, n_classes, n_latent in ((2_000, 200, 2, 8), (1_000, 200, 2, 64), (4_000, 28, 3, 64)):
+    for n_texts, length, n_classes, n_latent in ((2_000, 200, 2, 8), (1_000, 200, 2, 64), (500, 200, 77, 8)):
         data = made_up(n_texts, length, n_classes)
+        sizes = {"whole": 2**60, "parts": _accumulation._AT_ONCE}
 
-        def fit(at_once, data=data, n_latent=n_latent):
-            with mock.patch("skspace._accumulation._AT_ONCE", at_once):
+        def fit(name, data=data, n_latent=n_latent, sizes=sizes):
+            with mock.patch("skspace._accumulation._AT_ONCE", sizes[name]):
                 classifier(args.epochs).set_params(n_latent=n_latent).fit(*data)
 
-        times = common.in_turns(args.repeats, whole=partial(fit, 2**60), parts=partial(fit, _accumulation._AT_ONCE))
-        results[f"{n_texts} x {length}, {n_classes}, {n_latent}"] = times
-        both = f"{times['whole']:.2f} | {times['parts']:.2f} | {times['whole'] / times['parts']:.2f}"
-        print(f"| {n_texts:,} x {length}, {n_classes}, {n_latent} | {both} |", flush=True)
+        times = common.in_turns(args.repeats, **{name: partial(fit, name) for name in sizes})
+        added = {}
+        for name in ("parts", "whole"):  # the larger last: what malloc keeps of it would hide the other
+            with Peak() as peak:
+                fit(name)
+            added[name] = (peak.anonymous - peak.before) / MB
+        cells = " | ".join(f"{times[name]:.2f} | {added[name]:,.0f}" for name in sizes)
+        results[f"{n_texts} x {length}, {n_classes}, {n_latent}"] = {"seconds": times, "added_mb": added}
+        print(f"| {n_texts:,} x {length}, {n_classes}, {n_latent} | {cells} |", flush=True)
     return results
 
 
