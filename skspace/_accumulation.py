@@ -21,9 +21,8 @@ _AT_ONCE = 2**25  # numbers that the operators make of a part's tokens: 134 MB i
 class AccumulatingNet(NeuralNet):
     """A skorch net that takes the texts of a large batch in parts, and one step for all.
 
-    Batches of long texts, or of many axes, make tensors that leave the processor's cache and that malloc takes from
-    the system, and gives back, at every step: up to half of the time of a fit. Gradients of parts add up to that of the
-    batch, to rounding, where the loss is a mean over texts; where it is not, batches stay whole.
+    What the operators make of a batch of long texts takes gigabytes with many classes or axes. Gradients of parts add
+    up to that of the batch, to rounding, where the loss is a mean over texts; where it is not, batches stay whole.
     """
 
     def train_step_single(self, batch: tuple[TokenBatch, dict[str, torch.Tensor]], **fit_params: Any) -> dict[str, Any]:
