@@ -131,7 +131,17 @@ class ConceptOperators(nn.Module):
         Returns
         -------
         Spaces
+
+        Raises
+        ------
+        ValueError
+            If the lengths do not add up to n_tokens.
         """
+        if (total := int(lengths.sum())) != len(tokens):
+            raise ValueError(
+                f"The lengths of the texts must add up to the number of tokens, {len(tokens)}. Got lengths that add up "
+                f"to {total} instead."
+            )
         weight = self.weight if self.scale == 1.0 else self.weight / self.scale
         attended = self.pooling == "attention"
         if self.training:

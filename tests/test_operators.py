@@ -249,6 +249,14 @@ def test_scores_out_of_the_range_of_float32(monkeypatch):
         torch.testing.assert_close(means.double(), expected)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("n_tokens", [12, 14])
+def test_lengths_that_do_not_add_up(operators, training, n_tokens):
+    tokens = torch.zeros(n_tokens, D, dtype=torch.float64)
+    with pytest.raises(ValueError, match=f"add up to the number of tokens, {n_tokens}. Got lengths that add up to 13"):
+        operators.train(training)(tokens, LENGTHS)
+
+
 @pytest.mark.parametrize("n", [0, 5, 512, 1300])
 def test_training_multiplies_in_few_shapes(n, monkeypatch):
     mm, rows = torch.mm, []
