@@ -30,7 +30,7 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 
 from skspace._accumulation import AccumulatingNet
-from skspace._batches import BatchIterator, LabelledTexts, TokenBatch, token_batches
+from skspace._batches import BatchIterator, LabelledTexts, TokenBatch, in_bfloat16, token_batches
 from skspace._criterion import SpaceCriterion, indicator_of
 from skspace._operators import ConceptOperators, Spaces
 from skspace._products import segment_sum
@@ -187,6 +187,8 @@ def train(
     else:
         operators = deepcopy(start.module_.operators).train()
         operators.unfold(start.module_.scale or _root_mean_square(data, dtype), start.module_.sign)
+    if products == torch.bfloat16 and data.rows.nbytes <= _MAX_BYTES_IN_MEMORY:
+        data = replace(data, rows=in_bfloat16(data.rows))
     n_batches = -(-len(data.rows) // batch_size)
     max_epochs = most_epochs(len(data.rows), max_epochs, batch_size, stream=stream)
     if stream:

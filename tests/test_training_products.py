@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _classifier
-from skspace._batches import BatchIterator, LabelledTexts, token_batches
+from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _classifier, _net
+from skspace._batches import BatchIterator, LabelledTexts, in_bfloat16, token_batches
 from skspace._operators import ConceptOperators
 
 
@@ -40,6 +40,18 @@ def test_products_in_bfloat16_learn_the_same(long_texts, monkeypatch):
         found.append(clf.predict_proba(long_texts[0]))
     assert not np.array_equal(*found)
     np.testing.assert_allclose(*found, atol=0.02)
+
+
+def test_vectors_cast_once_or_batch_by_batch_give_the_same_model(long_texts, monkeypatch):
+    products_in(monkeypatch, torch.bfloat16)
+    cast, found = [], []
+    monkeypatch.setattr(_net, "in_bfloat16", lambda rows: cast.append(len(rows)) or in_bfloat16(rows))
+    for limit in (2**29, 0):
+        monkeypatch.setattr(_net, "_MAX_BYTES_IN_MEMORY", limit)
+        clf = SpaceClassifier("precomputed", max_epochs=3, random_state=0)
+        found.append(clf.fit(*long_texts).decision_function(long_texts[0]))
+    assert cast == [160]
+    assert np.array_equal(*found)
 
 
 def test_only_products_are_in_bfloat16():
