@@ -21,7 +21,7 @@ _AT_ONCE = 2**25  # numbers that the operators make of a part's tokens: 134 MB i
 class AccumulatingNet(NeuralNet):
     """A skorch net that takes the texts of a large batch in parts, and one step for all.
 
-    What the operators make of a batch of long texts takes gigabytes with many classes or axes. Gradients of parts add
+    What the operators make of a batch of long texts takes a gigabyte with many classes, or more. Gradients of parts add
     up to that of the batch, to rounding, where the loss is a mean over texts; where it is not, batches stay whole.
     """
 

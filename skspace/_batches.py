@@ -62,11 +62,14 @@ class LabelledTexts(Dataset):
     targets : Tensor of shape (n_texts,) of int64, or (n_texts, n_classes) for several labels
     weights : Tensor of shape (n_texts,)
         Of mean 1.
+    cast : RaggedArray of n_texts, or None
+        The rows as `in_bfloat16` gives them, for batches of that dtype.
     """
 
     rows: RaggedArray
     targets: Tensor
     weights: Tensor
+    cast: RaggedArray | None = None
 
 
 class BatchIterator:
@@ -103,10 +106,11 @@ class BatchIterator:
 
     def __iter__(self) -> Iterator[tuple[TokenBatch, dict[str, Tensor]]]:
         n = len(self.dataset.rows)
+        ready = self.dataset.rows if self.dataset.cast is None else self.dataset.cast
         order = torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
         room = torch.empty(0, self.dataset.rows.n_features, dtype=self.dtype)
         for indices in order.tensor_split(len(self)):
-            rows = self.dataset.rows[indices.numpy()]
+            rows = ready[indices.numpy()]
             n_tokens = int(rows.lengths.sum())
             if len(room) < n_tokens:
                 room = room.new_empty(n_tokens + n_tokens // 8, rows.n_features)
@@ -135,7 +139,10 @@ def token_batches(
 
 
 def in_bfloat16(rows: RaggedArray) -> RaggedArray:
-    """The same texts in memory, cast once instead of in every epoch; int16 to numpy, and what they are in a batch."""
+    """The same texts in memory, cast once instead of in every epoch.
+
+    Kept as int16, since numpy has no bfloat16; `BatchIterator` views them back.
+    """
     tokens = torch.from_numpy(np.require(rows.values, requirements="W"))
     bits = _cast(tokens, torch.bfloat16, None).view(torch.int16).numpy()
     return RaggedArray.from_segments(

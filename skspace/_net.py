@@ -166,8 +166,9 @@ def train(
     skorch.NeuralNet
         Fitted; ``module_.operators`` is folded, in eval mode and on the processor.
     """
-    if data.rows.nbytes <= _MAX_BYTES_IN_MEMORY:
-        data = replace(data, rows=data.rows.in_memory())
+    given = data.rows
+    if given.nbytes <= _MAX_BYTES_IN_MEMORY:
+        data = replace(data, rows=given.in_memory())
     seeds = np.random.SeedSequence([seed, n_epochs_before]).generate_state(2).tolist()
     generators = [torch.Generator().manual_seed(s) for s in seeds]
     if start is None:
@@ -187,8 +188,8 @@ def train(
     else:
         operators = deepcopy(start.module_.operators).train()
         operators.unfold(start.module_.scale or _root_mean_square(data, dtype), start.module_.sign)
-    if products == torch.bfloat16 and data.rows.nbytes <= _MAX_BYTES_IN_MEMORY:
-        data = replace(data, rows=in_bfloat16(data.rows))
+    if products == torch.bfloat16 and given.nbytes <= _MAX_BYTES_IN_MEMORY:
+        data = replace(data, rows=given, cast=in_bfloat16(data.rows))
     n_batches = -(-len(data.rows) // batch_size)
     max_epochs = most_epochs(len(data.rows), max_epochs, batch_size, stream=stream)
     if stream:

@@ -124,7 +124,7 @@ class ConceptOperators(nn.Module):
         ----------
         tokens : Tensor of shape (n_tokens, n_features)
             Token vectors, text after text. In training, products with them are taken in their dtype, bfloat16 say, and
-            the rest in that of the parameters.
+            the rest in that of the parameters; gradients of gradients are there in eval mode only.
         lengths : Tensor of int64 of shape (n_texts,)
             Tokens of each text; their sum is n_tokens. A text without tokens has centroid 0 and logits b.
 
@@ -145,8 +145,8 @@ class ConceptOperators(nn.Module):
         weight = self.weight if self.scale == 1.0 else self.weight / self.scale
         attended = self.pooling == "attention"
         if self.training:
-            means, projected = PooledConcepts.apply(tokens, weight, lengths, attended)
-            concepts, attention, centroids = self._by_space(projected), None, self._by_space(means)
+            centroids, concepts = map(self._by_space, PooledConcepts.apply(tokens, weight, lengths, attended))
+            attention = None
         else:  # in one product: for a single text the calls take longer than the arithmetic
             projected, *scores = map(self._by_space, self._halves(matmul_rows(tokens, weight)))
             concepts = torch.tanh(projected)  # (n_tokens, M, K, m)

@@ -18,7 +18,7 @@ _ROWS = 32  # see matmul_rows; more would waste time on single texts
 _COLUMNS = 16
 _SUMMED_ROWS = 512  # see _product and add_products
 _NUMBERS = 2**21  # of a block in training; see examples/benchmarks/bench_fit.md
-_SAFE_TOTAL = 1e17  # sums of weights up to it, and down to its inverse, are far from float32's limits
+_SAFE_SCORE = 40.0  # exp of it, summed over a text of any length, is far from float32's limits
 
 
 def segment_sum(values: Tensor, lengths: Tensor) -> Tensor:
@@ -78,82 +78,57 @@ class PooledConcepts(torch.autograd.Function):
         columns, text = weight.to(tokens.dtype), torch.repeat_interleave(lengths)
         width = weight.shape[1] // (1 + attention)
         concepts = weight.new_empty(len(tokens), width)
-        weights = torch.empty_like(concepts) if attention else None
-        means, total = _pool(tokens, columns, text, len(lengths), concepts, weights, None)
-        if weights is None:
-            total = lengths.to(weight.dtype)[:, None]
-        elif not bool((((total > 1 / _SAFE_TOTAL) & (total < _SAFE_TOTAL)).all(1) | (lengths == 0)).all()):
-            shift = largest_of_text((tokens @ columns[:, width:]).to(weight.dtype), lengths)
-            means, total = _pool(tokens, columns, text, len(lengths), concepts, weights, shift)
+        alpha = torch.empty_like(concepts) if attention else None  # the scores first, then exp of them
+        for block, _, products in _blocks(tokens, columns, concepts):
+            _product(tokens[block], columns, out=products)
+            concepts[block].copy_(products[:, :width]).tanh_()
+            if alpha is not None:
+                alpha[block].copy_(products[:, width:])
+        if alpha is None:
+            sums, total = segment_sum(concepts, lengths), lengths.to(weight.dtype)[:, None]
+        else:
+            if len(alpha) and not max(bound.abs() for bound in torch.aminmax(alpha)) <= _SAFE_SCORE:
+                alpha -= of_tokens(largest_of_text(alpha, lengths), lengths)
+            alpha.exp_()
+            total, sums = segment_sum(alpha, lengths), weight.new_zeros(len(lengths), width)
+            for block, (product, *_), _ in _blocks(tokens, columns, concepts):
+                sums.index_add_(0, text[block], torch.mul(alpha[block], concepts[block], out=product))
         total = total.clamp(min=torch.finfo(total.dtype).tiny)  # 0 for a text without tokens
-        means /= total
-        ctx.save_for_backward(tokens, columns, text, concepts, weights, means, total)
+        means = sums.div_(total)
+        ctx.save_for_backward(tokens, columns, text, concepts, alpha, means, total)
         return means, concepts
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_means: Tensor | None, of_concepts: Tensor | None) -> tuple[Tensor | None, ...]:
-        tokens, columns, text, concepts, weights, means, total = ctx.saved_tensors
+        tokens, columns, text, concepts, alpha, means, total = ctx.saved_tensors
         width = concepts.shape[1]
-        of_means = torch.zeros_like(means) if of_means is None else of_means / total
-        both = of_means * means
-        of_columns = concepts.new_zeros(columns.shape[1], columns.shape[0])
-        of_tokens = torch.empty_like(tokens) if ctx.needs_input_grad[0] else None
-        for block, room, gradient in _blocks(tokens, columns, concepts):
-            at, of_text = concepts[block], text[block]  # (n, w), (n,)
-            of_at, product, of_scores = room  # (n, w) each; the gradient of both products is (n, w) or (n, 2 w)
-            torch.index_select(of_means, 0, of_text, out=of_at)
-            if weights is not None:
-                torch.mul(of_at.mul_(weights[block]), at, out=product)
-                torch.index_select(both, 0, of_text, out=of_scores)
-                gradient[:, width:] = torch.addcmul(product, of_scores, weights[block], value=-1, out=of_scores)
+        of_sums = torch.zeros_like(means) if of_means is None else of_means / total
+        of_total = of_sums * means
+        of_weight = concepts.new_zeros(columns.shape[1], columns.shape[0])
+        gradient_of_tokens = torch.empty_like(tokens) if ctx.needs_input_grad[0] else None
+        for block, (of_concept, product, of_score), of_products in _blocks(tokens, columns, concepts):
+            concept, of_text = concepts[block], text[block]  # (n, w), (n,)
+            torch.index_select(of_sums, 0, of_text, out=of_concept)
+            if alpha is not None:
+                torch.mul(of_concept.mul_(alpha[block]), concept, out=product)
+                torch.index_select(of_total, 0, of_text, out=of_score)
+                of_products[:, width:] = torch.addcmul(product, of_score, alpha[block], value=-1, out=of_score)
             if of_concepts is not None:
-                of_at += of_concepts[block]
-            if weights is None or of_concepts is not None:
-                torch.mul(of_at, at, out=product)
-            gradient[:, :width] = of_at.addcmul_(product, at, value=-1)  # tanh' = 1 - tanh^2
-            add_products(of_columns, gradient, tokens[block])
-            if of_tokens is not None:
-                torch.mm(gradient, columns.T, out=of_tokens[block])
-        return of_tokens, of_columns.T, None, None
-
-
-def _pool(
-    tokens: Tensor,
-    columns: Tensor,
-    text: Tensor,
-    n_texts: int,
-    concepts: Tensor,
-    weights: Tensor | None,
-    shift: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Fill in concepts and weights; sums over texts of weights times concepts, and of weights.
-
-    A `shift` (n_texts, w) is subtracted from the scores before exp, which changes no softmax.
-    """
-    width = concepts.shape[1]
-    sums = concepts.new_zeros(n_texts, width)
-    total = torch.zeros_like(sums)
-    for block, (weighted, *_), products in _blocks(tokens, columns, concepts):
-        at, of_text = concepts[block], text[block]
-        _product(tokens[block], columns, out=products)
-        at.copy_(products[:, :width]).tanh_()
-        if weights is None:
-            sums.index_add_(0, of_text, at)
-            continue
-        weight = weights[block].copy_(products[:, width:])
-        if shift is not None:
-            weight -= shift[of_text]
-        weight.exp_()
-        total.index_add_(0, of_text, weight)
-        sums.index_add_(0, of_text, torch.mul(weight, at, out=weighted))
-    return sums, total
+                of_concept += of_concepts[block]
+            if alpha is None or of_concepts is not None:
+                torch.mul(of_concept, concept, out=product)
+            of_products[:, :width] = of_concept.addcmul_(product, concept, value=-1)  # tanh' = 1 - tanh^2
+            add_products(of_weight, of_products, tokens[block])
+            if gradient_of_tokens is not None:
+                torch.mm(of_products, columns.T, out=gradient_of_tokens[block])
+        return gradient_of_tokens, of_weight.T, None, None
 
 
 def _blocks(tokens: Tensor, columns: Tensor, concepts: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Blocks of rows that stay in the processor's cache, and room for three of concepts and one of products.
+    """Blocks of rows, and room for three times the concepts of one and for its products.
 
-    The room is the same for all: memory that is new for every block would take as long as what is done there.
+    The room is small and the same for all: memory that is new for every pass would take as long as the pass.
     """
     n, width = len(tokens), columns.shape[1]
     step = n

@@ -240,7 +240,28 @@ def test_pooled_concepts_and_their_gradients(attention, long, scale, wanted, mon
         torch.testing.assert_close(ours, expected)
 
 
-def test_scores_out_of_the_range_of_float32(monkeypatch):
+def test_large_scores_are_multiplied_once(monkeypatch):
+    product, rows = _products._product, []
+    monkeypatch.setattr(_products, "_NUMBERS", 1)
+    monkeypatch.setattr(_products, "_product", lambda *args, out: rows.append(len(out)) or product(*args, out=out))
+    tokens = torch.full((1300, 1), 100.0)
+    PooledConcepts.apply(tokens, torch.ones(1, 2), torch.tensor([1300]), True)
+    assert rows == [512, 512, 276]
+
+
+def test_gradients_of_gradients_are_there_in_eval_mode(operators, tokens):
+    for training in (True, False):
+        logits = operators.train(training)(tokens, LENGTHS).logits
+        (gradient,) = torch.autograd.grad(logits.square().sum(), operators.weight, create_graph=True)
+        if training:
+            with pytest.raises(RuntimeError, match="once_differentiable"):
+                gradient.square().sum().backward()
+        else:
+            gradient.square().sum().backward()
+            assert operators.weight.grad.isfinite().all()
+
+
+def test_scores_out_of_the_range_of_float32():
     """Means of float32 are those of float64, though exp of a score is infinite, or of every score of a text 0."""
     weight = torch.tensor([[1.0, 1.0]])
     for tokens in ([[-200.0], [-201.0]], [[-98.0], [-99.0]], [[200.0], [201.0]], [[300.0], [0.0]]):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _classifier, _net
 from skspace._batches import BatchIterator, LabelledTexts, in_bfloat16, token_batches
@@ -52,6 +53,18 @@ def test_vectors_cast_once_or_batch_by_batch_give_the_same_model(long_texts, mon
         found.append(clf.fit(*long_texts).decision_function(long_texts[0]))
     assert cast == [160]
     assert np.array_equal(*found)
+
+
+def test_callbacks_get_the_vectors_as_they_were_given(long_texts, monkeypatch):
+    products_in(monkeypatch, torch.bfloat16)
+    seen = []
+
+    class Look(Callback):
+        def on_epoch_end(self, net, dataset_train=None, **kwargs):
+            seen.append(dataset_train.rows.in_memory().values)
+
+    SpaceClassifier("precomputed", max_epochs=1, random_state=0, callbacks=[Look()]).fit(*long_texts)
+    assert np.array_equal(np.sort(seen[0], axis=None), np.sort(long_texts[0].values, axis=None))
 
 
 def test_only_products_are_in_bfloat16():
