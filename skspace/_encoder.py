@@ -25,6 +25,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from skspace._cache_folder import DEFAULT_MAX_BYTES, CacheLimit, cache_folder
+from skspace._devices import check_not_lost, pick_device, pick_dtype
 from skspace._encode import EncodingJob, divide
 from skspace._index import Lookup, text_keys
 from skspace._model_files import DEFAULT_MODEL, ModelFiles, RememberedModel, find_model_files, find_remembered
@@ -32,7 +33,7 @@ from skspace._ragged import RaggedArray
 from skspace._shard import all_finite
 from skspace._store import TokenStore
 from skspace._texts import check_texts
-from skspace._transformer import FrozenTransformer, pick_device, pick_dtype, read_config
+from skspace._transformer import FrozenTransformer, read_config
 from skspace._warnings import warn
 
 __all__ = ["TokenEncoder"]
@@ -428,6 +429,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
 
     def _transformer(self, files: ModelFiles) -> FrozenTransformer:
         device = self._device()
+        check_not_lost(device)
         return _shared_transformer(files, self._layer(files), int(self.max_length), device, self._dtype(files, device))
 
     def _cache(self, files: ModelFiles | RememberedModel) -> _Cache | None:

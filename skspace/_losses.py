@@ -1,6 +1,6 @@
 """The losses of the Space Model beside cross-entropy (arXiv 2401.16638), as pure functions.
 
-Floor 1, torch and `_products.segment_sum` only: copy the two files out together. Concepts are the context
+Floor 1, torch and `_products` only: copy the two files out together. Concepts are the context
 attributions C (n_tokens, K, m), texts packed one after another; what a batch is padded with never gets here. A text
 counts once, however long it is; the mean over classes is taken over each side, so that many classes do not drown the
 own one.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skspace._products import segment_sum
+from skspace._products import of_tokens, segment_sum
 
 __all__ = ["inter_space_loss", "intra_space_loss", "label_free_inter_space_loss"]
 
@@ -100,7 +100,7 @@ def intra_space_loss(
         )
     concepts = _at_least_float32(concepts)
     mean = segment_sum(concepts, lengths) / lengths.clamp(min=1)[:, None, None]  # (n_texts, K, m)
-    deviation = (concepts - mean.repeat_interleave(lengths, dim=0)).square()
+    deviation = (concepts - of_tokens(mean, lengths)).square()
     variance = segment_sum(deviation, lengths) / (lengths - 1).clamp(min=1)[:, None, None]
     tightness = (1 / (variance + eps)).flatten(1)
     per_text = tightness.mean(1) if reduction == "mean" else tightness.sum(1)  # (n_texts,)

@@ -16,6 +16,7 @@ from typing import Any, Self
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from skspace._devices import pick_device
 from skspace._encoder import TokenEncoder
 from skspace._hub import download, upload
 from skspace._model_card import check_metrics, model_card
@@ -23,7 +24,6 @@ from skspace._plain import classifier_from_plain, classifier_to_plain
 from skspace._plain_net import net_from_plain, net_to_plain
 from skspace._pretrained import CONFIG, WEIGHTS, check_target, read_config, write_folder
 from skspace._safetensors import Damage
-from skspace._transformer import pick_device
 
 __all__ = ["Persistence"]
 

@@ -23,13 +23,47 @@ _SAFE_SCORE = 40.0  # exp of it, summed over a text of any length, is far from f
 
 def segment_sum(values: Tensor, lengths: Tensor) -> Tensor:
     """Sum over the tokens of every text: (n_tokens, ...) to (n_texts, ...)."""
+    if values.device.type == "cuda":
+        return _SegmentSum.apply(values, lengths)
     texts = torch.repeat_interleave(lengths)  # (n_tokens,)
     return values.new_zeros((len(lengths), *values.shape[1:])).index_add(0, texts, values)
 
 
 def of_tokens(of_texts: Tensor, lengths: Tensor) -> Tensor:
     """The row of its text for every token: (n_texts, ...) to (n_tokens, ...), or (1, ...) for a single text."""
-    return of_texts if len(of_texts) == 1 else of_texts.repeat_interleave(lengths, dim=0)
+    if len(of_texts) == 1:
+        return of_texts
+    if of_texts.device.type == "cuda":
+        return _OfTokens.apply(of_texts, lengths)
+    return of_texts.repeat_interleave(lengths, dim=0)
+
+
+class _SegmentSum(torch.autograd.Function):
+    """CUDA's index_add adds in an order of its own each time: two fits with one seed differed by half a logit."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, lengths: Tensor) -> Tensor:
+        ctx.save_for_backward(lengths)
+        return torch.segment_reduce(values, "sum", lengths=lengths, axis=0, unsafe=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (lengths,) = ctx.saved_tensors
+        return _OfTokens.apply(gradient, lengths), None
+
+
+class _OfTokens(torch.autograd.Function):
+    """The transpose of `_SegmentSum`, as that is of this."""
+
+    @staticmethod
+    def forward(ctx: Any, of_texts: Tensor, lengths: Tensor) -> Tensor:
+        ctx.save_for_backward(lengths)
+        return of_texts.repeat_interleave(lengths, dim=0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (lengths,) = ctx.saved_tensors
+        return _SegmentSum.apply(gradient, lengths), None
 
 
 def largest_of_text(scores: Tensor, lengths: Tensor) -> Tensor:
@@ -43,7 +77,8 @@ def matmul_rows(rows: Tensor, weight: Tensor) -> Tensor:
     """``rows @ weight``, in which a row's result does not depend on the other rows, to the last bit.
 
     BLAS chooses its kernel, and with it the order of a sum, by the shape of a product. Blocks of one fixed shape leave
-    it no choice, and in one call take half the time of as many.
+    it no choice, and in one call take half the time of as many. A single block would go to another function, which
+    divides a long sum among threads: it goes twice.
 
     Parameters
     ----------
@@ -58,7 +93,11 @@ def matmul_rows(rows: Tensor, weight: Tensor) -> Tensor:
     n_blocks = rows.shape[-2] // _ROWS
     blocks = rows.reshape(-1, _ROWS, rows.shape[-1])  # ([M *] n_blocks, _ROWS, d)
     weights = weight.unsqueeze(-3).expand(*weight.shape[:-2], n_blocks, -1, -1).reshape(-1, *weight.shape[-2:])
-    return torch.bmm(blocks, weights).reshape(*rows.shape[:-1], weight.shape[-1])[..., :n, :width]
+    n_products = len(blocks)
+    if n_products == 1:
+        blocks, weights = blocks.expand(2, -1, -1), weights.expand(2, -1, -1)
+    products = torch.bmm(blocks, weights)[:n_products]
+    return products.reshape(*rows.shape[:-1], weight.shape[-1])[..., :n, :width]
 
 
 # ---------------------------------------------------------------- in training
@@ -92,7 +131,11 @@ class PooledConcepts(torch.autograd.Function):
             alpha.exp_()
             total, sums = segment_sum(alpha, lengths), weight.new_zeros(len(lengths), width)
             for block, (product, *_), _ in _blocks(tokens, columns, concepts):
-                sums.index_add_(0, text[block], torch.mul(alpha[block], concepts[block], out=product))
+                weighted = torch.mul(alpha[block], concepts[block], out=product)
+                if weighted.device.type == "cuda":  # all texts are in this block, see segment_sum
+                    sums += segment_sum(weighted, lengths)
+                else:
+                    sums.index_add_(0, text[block], weighted)
         total = total.clamp(min=torch.finfo(total.dtype).tiny)  # 0 for a text without tokens
         means = sums.div_(total)
         ctx.save_for_backward(tokens, columns, text, concepts, alpha, means, total)
@@ -131,7 +174,7 @@ def _blocks(tokens: Tensor, columns: Tensor, concepts: Tensor) -> Iterator[tuple
     The room is small and the same for all: memory that is new for every pass would take as long as the pass.
     """
     n, width = len(tokens), columns.shape[1]
-    step = n
+    step = n  # elsewhere there is no such thing as a processor's cache to stay in
     if tokens.device.type == "cpu":
         step = min(n, max(1, _NUMBERS // width // _SUMMED_ROWS) * _SUMMED_ROWS)
     room, products = concepts.new_empty(3, step, concepts.shape[1]), tokens.new_empty(step, width)

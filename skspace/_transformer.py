@@ -7,11 +7,8 @@ eval mode and without gradients: that is what makes keeping its vectors valid.
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +20,7 @@ from torch import nn
 from skspace._packed import pack
 from skspace._threads import map_in_threads
 
-__all__ = ["FrozenTransformer", "Tokens", "pick_device", "pick_dtype", "read_config"]
-
-if hasattr(os, "register_at_fork"):
-    # The threads of OpenMP do not survive a fork, and a child that waits for them hangs for good.
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+__all__ = ["FrozenTransformer", "Tokens", "read_config"]
 
 _CHARACTERS_A_TOKEN = 64  # far more than a token of any language has
 # On a processor torch's attention computes whole vectors fast and their remainders one number at a time: a token took
@@ -63,56 +56,6 @@ class Tokens(NamedTuple):
     def end_before(self, place: int) -> bool:
         """Whether the text was cut, and its last token stands before this character."""
         return self.truncated and self.spans is not None and bool(self.spans.max() < place)
-
-
-def pick_device(device: str, *, estimator: str) -> torch.device:
-    """Resolve ``"auto"``: CUDA where there is one, else the processor.
-
-    Raises
-    ------
-    ValueError
-        If there is no such device on this machine; it names the `estimator` that asked.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        picked = torch.device(device)
-        torch.empty(0, device=picked)  # whether it is there is known when something is put on it
-    except (RuntimeError, AssertionError) as error:  # a torch that was built without CUDA asserts
-        raise ValueError(
-            f"The 'device' parameter of {estimator} must be 'auto' or a torch device that this machine has, such as "
-            f"'cpu' or 'cuda:0'. Got {device!r} instead."
-        ) from error
-    return picked
-
-
-def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Resolve ``"auto"``: bfloat16 where the hardware multiplies it faster than float32, else float32.
-
-    The answer comes from what the hardware says it can do rather than from a stopwatch, because it is part of the
-    store's key: two processes on one machine must not disagree.
-    """
-    if dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "cpu":
-        # AVX512-BF16 alone does not make it fast: Intel's cores start half as many of its instructions a cycle as of
-        # float32's, and products took 1.9 times as long (examples/benchmarks/bench_encode.md). AMD's cores do not.
-        fast = torch.backends.mkldnn.is_available() and (
-            torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and not _is_intel())
-        )
-    else:
-        fast = False
-    return torch.bfloat16 if fast else torch.float32
-
-
-@cache
-def _is_intel() -> bool:
-    try:
-        return "GenuineIntel" in Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:  # not Linux
-        return "GenuineIntel" in platform.processor()
 
 
 def read_config(folder: Path) -> Any:

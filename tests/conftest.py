@@ -150,12 +150,12 @@ def one_thread():
 
 @pytest.fixture
 def threads():
-    """Call a function with 1, 2, 3 and 4 of torch's threads, whatever the number of cores: the list of its results."""
+    """Call a function with 1, 2, 3, 4 and 16 of torch's threads, whatever the number of cores: a list of results."""
     import torch
 
     def call(function):
         results = []
-        for n in (1, 2, 3, 4):
+        for n in (1, 2, 3, 4, 16):
             torch.set_num_threads(n)
             results.append(function())
         return results

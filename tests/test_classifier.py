@@ -564,9 +564,9 @@ def test_a_child_after_a_fork_predicts(tiny_bert):
     code = f"""
 import os, sys, torch
 torch.set_num_threads(2)
-from skspace import SpaceClassifier
+from skspace import SpaceClassifier, TokenEncoder
 texts = ["the parcel is late", "charged twice"] * 40
-clf = SpaceClassifier({tiny_bert!r}, max_epochs=20, random_state=0).fit(texts, [0, 1] * 40)
+clf = SpaceClassifier(TokenEncoder({tiny_bert!r}, device="cpu"), max_epochs=20, random_state=0).fit(texts, [0, 1] * 40)
 expected = clf.predict_proba(texts + ["new"] * 40)
 child = os.fork()
 if child == 0:

@@ -36,8 +36,10 @@ UNWRITABLE = "The embedding cache cannot write to"
 
 @pytest.fixture
 def make(tiny_bert, tmp_path):
+    defaults = {"layer": 2, "dtype": "float32", "device": "cpu"}  # CUDA does not survive a fork
+
     def make(model=tiny_bert, **params):
-        return TokenEncoder(model, **({"layer": 2, "dtype": "float32", "cache_dir": tmp_path / "cache"} | params))
+        return TokenEncoder(model, **(defaults | {"cache_dir": tmp_path / "cache"} | params))
 
     return make
 

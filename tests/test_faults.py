@@ -74,8 +74,8 @@ def limit():
 
 @pytest.fixture
 def make(tiny_bert, tmp_path):
-    """TokenEncoder with the tests' own defaults."""
-    defaults = {"layer": 2, "max_length": 40, "dtype": "float32", "batch_tokens": BATCH_TOKENS}
+    """TokenEncoder with the tests' own defaults; on the processor, since CUDA does not survive a fork."""
+    defaults = {"layer": 2, "max_length": 40, "dtype": "float32", "device": "cpu", "batch_tokens": BATCH_TOKENS}
 
     def make(model=tiny_bert, **params):
         return TokenEncoder(model, **(defaults | {"cache_dir": tmp_path / "cache"} | params))

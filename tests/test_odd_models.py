@@ -96,9 +96,10 @@ def test_tokenizer_that_pads_left(tiny_models, tmp_path, hidden_states, name):
 # Architectures that mix padding into the vectors
 @pytest.mark.parametrize("kind", ["FNet", "ConvBert"])
 @pytest.mark.parametrize("layer", [1, 3])
-def test_padding_that_matters(tiny_bert, tmp_path, hidden_states, kind, layer):
+def test_padding_that_matters(tiny_bert, tmp_path, hidden_states, kind, layer, monkeypatch):
     import transformers
 
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # else convolutions on a graphics card are not exact
     config = {
         "vocab_size": 200,
         "hidden_size": 32,

@@ -20,6 +20,7 @@ FLOORS = {
     "_locks": 0,
     "_progress": 0,
     "_threads": 0,
+    "_devices": 0,
     "_packed": 0,
     "_warnings": 0,
     "_fit_callbacks": 0,
@@ -64,6 +65,7 @@ DOORS = {
     "platformdirs": {"_cache_folder"},
     "torch": {
         "_threads",
+        "_devices",
         "_packed",
         "_products",
         "_operators",

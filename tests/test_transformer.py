@@ -15,8 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from skspace import _transformer
-from skspace._transformer import FrozenTransformer, pick_device, pick_dtype, read_config
+from skspace._transformer import FrozenTransformer, read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -516,63 +515,3 @@ def test_unknown_architecture_is_refused(tiny_bert, tmp_path):
     folder = copy(tiny_bert, tmp_path / "m", config={"model_type": "never-heard-of", "architectures": ["No"]})
     with pytest.raises(OSError, match=r"m could not be loaded:.*never-heard-of"):
         load(folder)
-
-
-# -------------------------------------------------------------------- device and dtype
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_pick_device(monkeypatch, there):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    assert pick_device("auto", estimator="E") == torch.device("cuda" if there else "cpu")
-    assert pick_device("cpu", estimator="E") == CPU
-
-
-@pytest.mark.parametrize(
-    ("avx512", "amx", "mkldnn", "intel", "expected"),
-    [
-        (False, False, True, False, torch.float32),
-        (True, False, True, False, torch.bfloat16),
-        (True, False, True, True, torch.float32),  # has the instructions, and is faster without
-        (True, True, True, True, torch.bfloat16),
-        (False, True, True, False, torch.bfloat16),
-        (True, True, False, False, torch.float32),
-    ],
-)
-def test_pick_dtype_of_a_processor(monkeypatch, avx512, amx, mkldnn, intel, expected):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: mkldnn)
-    monkeypatch.setattr(_transformer, "_is_intel", lambda: intel)
-    assert pick_dtype("auto", CPU) == expected
-    assert pick_dtype("float32", CPU) == torch.float32
-    assert pick_dtype("float16", CPU) == torch.float16
-
-
-@pytest.mark.parametrize(
-    ("cpuinfo", "processor", "expected"),
-    [
-        ("vendor_id\t: GenuineIntel\n", "", True),
-        ("vendor_id\t: AuthenticAMD\n", "", False),
-        (None, "Intel64 Family 6 Model 143 Stepping 8, GenuineIntel", True),
-        (None, "AMD64 Family 25 Model 97 Stepping 2, AuthenticAMD", False),
-    ],
-)
-def test_whose_processor_it_is(monkeypatch, tmp_path, cpuinfo, processor, expected):
-    file = tmp_path / "cpuinfo"
-    if cpuinfo is not None:
-        file.write_text(cpuinfo)
-    monkeypatch.setattr(_transformer, "Path", lambda path: file)
-    monkeypatch.setattr(_transformer.platform, "processor", lambda: processor)
-    assert _transformer._is_intel.__wrapped__() is expected
-
-
-@pytest.mark.parametrize(("fast", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_pick_dtype_of_cuda(monkeypatch, fast, expected):
-    # With emulation every device would say yes.
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or fast)
-    assert pick_dtype("auto", torch.device("cuda")) == expected
-
-
-def test_pick_dtype_elsewhere():
-    assert pick_dtype("auto", torch.device("meta")) == torch.float32

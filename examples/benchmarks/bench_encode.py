@@ -1,7 +1,7 @@
 """Tokens a second of TokenEncoder: against sentence-transformers, its own bare forward pass and the processor's limit.
 
 Same texts, same weights, last layer, at most 256 tokens a text. Tokens are real ones, special ones included, padding
-not. sentence-transformers runs with its defaults (32 texts a batch) on the processor. The bare pass is the model call
+not. sentence-transformers runs with its defaults (32 texts a batch) on the same device. The bare pass is the model call
 alone, on the batches that TokenEncoder made of the texts, in as many threads. The limit is bare matrix products: all
 linear layers of the model on as many rows as each batch has tokens. With the cache on, each run fills a new folder and
 deletes it again.
@@ -66,8 +66,14 @@ class BarePass:
         self.padding = 1 - self.n_tokens / sum(inputs["input_ids"].numel() for inputs in self.batches)
 
     def run(self):
-        for _ in map_in_threads(self.call, self.batches, len(self.batches), torch.get_num_threads()):
+        n_threads = torch.get_num_threads() if self.transformer.device.type == "cpu" else 1
+        for _ in map_in_threads(self.call, self.batches, len(self.batches), n_threads):
             pass
+        self.wait()
+
+    def wait(self):
+        if self.transformer.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def call(self, inputs):
         with torch.inference_mode():
@@ -75,12 +81,12 @@ class BarePass:
 
     def products(self):
         """The products of all linear layers on the tokens of each batch, as a function."""
-        dtype, n = self.transformer.dtype, max(self.rows)
+        where, n = {"device": self.transformer.device, "dtype": self.transformer.dtype}, max(self.rows)
         linear = [m for m in self.transformer.model.modules() if type(m).__name__.endswith("Linear")]  # packed or not
-        weights = [torch.randn(m.weight.shape).to(dtype).T for m in linear]
+        weights = [torch.randn(m.weight.shape).to(**where).T for m in linear]
         sizes = {size for weight in weights for size in weight.shape}
-        given = {size: torch.randn(n, size).to(dtype) for size in sizes}
-        made = {size: torch.empty(n, size, dtype=dtype) for size in sizes}
+        given = {size: torch.randn(n, size).to(**where) for size in sizes}
+        made = {size: torch.empty(n, size, **where) for size in sizes}
 
         def run():
             with torch.inference_mode():
@@ -88,6 +94,7 @@ class BarePass:
                     for weight in weights:
                         n_in, n_out = weight.shape
                         torch.mm(given[n_in][:rows], weight, out=made[n_out][:rows])
+            self.wait()
 
         return run
 
@@ -117,7 +124,7 @@ def load(encoder):
 
 
 def sentence_transformer():
-    model = SentenceTransformer(str(common.minilm_folder()), device="cpu")
+    model = SentenceTransformer(str(common.minilm_folder()), device=without_cache("auto")._device().type)
     model.max_seq_length = MAX_LENGTH
     return model
 

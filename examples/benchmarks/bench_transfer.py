@@ -88,7 +88,7 @@ def probe(texts, targets, seed, **layer):
 
 def fine_tuned(texts, targets, seed):
     head = functools.partial(MeanHead, n_classes=2)
-    model = fine_tune(common.minilm_folder(), texts, torch.from_numpy(targets), head, seed=seed)
+    model = fine_tune(common.minilm_folder(), texts, torch.from_numpy(targets), head, lr=1e-4, seed=seed)
     return lambda texts: softmax(predict_logits(model, texts)), {}
 
 

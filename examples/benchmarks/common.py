@@ -41,10 +41,16 @@ def minilm_folder():
 
 
 def machine(*packages):
-    """Processor, cores and versions: every table of figures begins with it."""
+    """Processor, cores, graphics card and versions: every table of figures begins with it."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in (*PACKAGES, *packages))
     system = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
-    return f"{_processor()}, {system}, {versions}"
+    return f"{_processor()}, {system}{_graphics_card()}, {versions}"
+
+
+def _graphics_card():
+    import torch  # some benchmarks choose the number of its threads first
+
+    return f", {torch.cuda.get_device_name()} used where device='auto'" if torch.cuda.is_available() else ""
 
 
 def _processor():

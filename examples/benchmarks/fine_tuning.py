@@ -2,17 +2,17 @@
 
 AdamW with decay on matrices only, linear warm-up and decay, gradients clipped at norm 1, dropout as the model comes,
 batches of texts of like length (shuffled anew in every epoch), which spares padding. Weights and their updates are in
-float32; where the processor multiplies bfloat16 faster, the encoder's products are taken in it (autocast), as
-TokenEncoder does. The head is a linear layer on the mean of the last layer's token vectors, or the operators of a Space
-Model on them.
+float32; where the hardware multiplies bfloat16 faster, the encoder's products are taken in it (autocast), as
+TokenEncoder does. A graphics card is used where there is one. The head is a linear layer on the mean of the last
+layer's token vectors, or the operators of a Space Model on them.
 """
 
 import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from skspace._devices import pick_device, pick_dtype
 from skspace._operators import ConceptOperators
-from skspace._transformer import pick_dtype
 
 __all__ = ["FineTuned", "MeanHead", "SpaceHead", "fine_tune", "predict_logits"]
 
@@ -27,7 +27,7 @@ class MeanHead(torch.nn.Module):
         self.dropout, self.linear = torch.nn.Dropout(dropout), torch.nn.Linear(n_features, n_classes)
 
     def forward(self, tokens, lengths):
-        texts = torch.arange(len(lengths)).repeat_interleave(lengths)
+        texts = torch.repeat_interleave(lengths, output_size=len(tokens))  # (n_tokens,)
         sums = tokens.new_zeros((len(lengths), tokens.shape[1])).index_add(0, texts, tokens)
         return self.linear(self.dropout(sums / lengths[:, None]))
 
@@ -52,7 +52,9 @@ class FineTuned(torch.nn.Module):
         self.encoder = AutoModel.from_pretrained(folder, dtype=torch.float32)
         self.head = make_head(self.encoder.config.hidden_size)
         self.max_length = max_length
-        self.dtype = pick_dtype("auto", torch.device("cpu"))
+        self.device = pick_device("auto", estimator="FineTuned")
+        self.dtype = pick_dtype("auto", self.device)
+        self.to(self.device)
 
     def tokenize(self, texts):
         return self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
@@ -63,7 +65,8 @@ class FineTuned(torch.nn.Module):
         mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]  # (n_texts, width)
         padded = torch.full(mask.shape, self.tokenizer.pad_token_id)
         padded[mask] = torch.cat([torch.tensor(text) for text in ids])
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        padded, mask, lengths = padded.to(self.device), mask.to(self.device), lengths.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             hidden = self.encoder(input_ids=padded, attention_mask=mask.long()).last_hidden_state
         return self.head(hidden[mask].float(), lengths)
 
@@ -87,11 +90,11 @@ def fine_tune(
     `after_epoch(model)` is called in eval mode after every epoch.
     """
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = FineTuned(folder, make_head)
         ids = model.tokenize(texts)
-        lengths = torch.tensor([len(text) for text in ids])
+        lengths, targets = torch.tensor([len(text) for text in ids]), targets.to(model.device)
         optimizer = torch.optim.AdamW(_groups(model, lr, lr if head_lr is None else head_lr), fused=True)
         n_steps = epochs * -(-len(ids) // batch_size)
         n_warm_up = max(1, round(warm_up * n_steps))
@@ -102,7 +105,7 @@ def fine_tune(
             model.train()
             for batch in batches_of_like_length(lengths, batch_size, generator):
                 logits = model([ids[i] for i in batch.tolist()])
-                torch.nn.functional.cross_entropy(logits, targets[batch]).backward()
+                torch.nn.functional.cross_entropy(logits, targets[batch.to(model.device)]).backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
@@ -133,5 +136,5 @@ def predict_logits(model, texts, batch_size=32):
     ids = model.tokenize(texts)
     order = np.argsort([len(text) for text in ids], kind="stable")
     parts = [model([ids[i] for i in order[b : b + batch_size]]) for b in range(0, len(ids), batch_size)]
-    logits = torch.cat(parts).numpy()
+    logits = torch.cat(parts).cpu().numpy()
     return logits[np.argsort(order)]

@@ -1,0 +1,119 @@
+"""What to compute on and in, and what a fork takes away of it.
+
+Floor 0.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+import torch
+
+__all__ = ["check_not_lost", "pick_device", "pick_dtype", "pick_training_device"]
+
+
+def pick_device(device: str, *, estimator: str) -> torch.device:
+    """Resolve ``"auto"``: CUDA where there is one, else the processor.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device on this machine; it names the `estimator` that asked.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+        if not _is_lost(picked):
+            torch.empty(0, device=picked)  # whether it is there is known when something is put on it
+    except (RuntimeError, AssertionError) as error:  # a torch that was built without CUDA asserts
+        raise ValueError(
+            f"The 'device' parameter of {estimator} must be 'auto' or a torch device that this machine has, such as "
+            f"'cpu' or 'cuda:0'. Got {device!r} instead."
+        ) from error
+    return picked
+
+
+def pick_training_device(device: str, *, estimator: str) -> torch.device:
+    """`pick_device` for what can as well be done on the processor, where "auto" may not mean a CUDA that is lost."""
+    picked = pick_device(device, estimator=estimator)
+    if device == "auto" and _is_lost(picked):
+        return torch.device("cpu")
+    check_not_lost(picked)
+    return picked
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Resolve ``"auto"``: bfloat16 where the hardware multiplies it faster than float32, else float32.
+
+    The answer comes from what the hardware says it can do rather than from a stopwatch, because it is part of the
+    store's key: two processes on one machine must not disagree.
+    """
+    if dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+    if device.type == "cuda":
+        fast = _cuda_multiplies_bfloat16()
+    elif device.type == "cpu":
+        # AVX512-BF16 alone does not make it fast: Intel's cores start half as many of its instructions a cycle as of
+        # float32's, and products took 1.9 times as long (examples/benchmarks/bench_encode.md). AMD's cores do not.
+        fast = torch.backends.mkldnn.is_available() and (
+            torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and not _is_intel())
+        )
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
+@cache  # for forks, which cannot ask any more
+def _cuda_multiplies_bfloat16() -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@cache
+def _is_intel() -> bool:
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:  # not Linux
+        return "GenuineIntel" in platform.processor()
+
+
+# ---------------------------------------------------------------- after a fork
+
+_had_cuda = _lost_cuda = False
+
+
+def check_not_lost(device: torch.device) -> None:
+    """Refuse CUDA in a process that was forked from one that had used it: CUDA does not work there.
+
+    Raises
+    ------
+    RuntimeError
+    """
+    if _is_lost(device):
+        raise RuntimeError(
+            "CUDA cannot be used in this process, which was forked from one that had used it. Expected processes that "
+            "are spawned (multiprocessing's 'spawn', joblib's 'loky'), or device='cpu', or texts that are all in the "
+            "cache before the fork, as TokenEncoder.precompute leaves them."
+        )
+
+
+def _is_lost(device: torch.device) -> bool:
+    return _lost_cuda and device.type == "cuda"
+
+
+def _before_fork() -> None:
+    global _had_cuda
+    _had_cuda = torch.cuda.is_initialized()
+
+
+def _after_fork() -> None:
+    global _lost_cuda
+    _lost_cuda = _lost_cuda or _had_cuda
+    torch.set_num_threads(1)  # OpenMP's threads do not survive either, and a child that waits for them hangs for good
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
