@@ -20,7 +20,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skspace._criterion import probabilities
-from skspace._devices import pick_dtype, pick_training_device
+from skspace._devices import check_can_train, pick_device, pick_dtype
 from skspace._encoder import TokenEncoder
 from skspace._fit_callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from skspace._lesson import read_lesson
@@ -354,7 +354,8 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
     def _learn(
         self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool, stream: bool = False, classes: Any = None
     ) -> SpaceClassifier:
-        device = pick_training_device(self.device, estimator=type(self).__name__)
+        device = pick_device(self.device, estimator=type(self).__name__)
+        check_can_train()
         encoder = self._new_encoder()
         if goes_on:
             self._check_unchanged(encoder)

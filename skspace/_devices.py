@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["check_not_lost", "pick_device", "pick_dtype", "pick_training_device"]
+__all__ = ["check_can_train", "check_not_lost", "pick_device", "pick_dtype"]
 
 
 def pick_device(device: str, *, estimator: str) -> torch.device:
@@ -34,15 +34,6 @@ def pick_device(device: str, *, estimator: str) -> torch.device:
             f"The 'device' parameter of {estimator} must be 'auto' or a torch device that this machine has, such as "
             f"'cpu' or 'cuda:0'. Got {device!r} instead."
         ) from error
-    return picked
-
-
-def pick_training_device(device: str, *, estimator: str) -> torch.device:
-    """`pick_device` for what can as well be done on the processor, where "auto" may not mean a CUDA that is lost."""
-    picked = pick_device(device, estimator=estimator)
-    if device == "auto" and _is_lost(picked):
-        return torch.device("cpu")
-    check_not_lost(picked)
     return picked
 
 
@@ -82,6 +73,9 @@ def _is_intel() -> bool:
 
 # ---------------------------------------------------------------- after a fork
 
+_FORKED = "in a process that was forked from one that had used CUDA"
+_SPAWNED = "Expected a process that is spawned (by multiprocessing's 'spawn' or joblib's 'loky')"
+
 _had_cuda = _lost_cuda = False
 
 
@@ -94,10 +88,20 @@ def check_not_lost(device: torch.device) -> None:
     """
     if _is_lost(device):
         raise RuntimeError(
-            "CUDA cannot be used in this process, which was forked from one that had used it. Expected processes that "
-            "are spawned (multiprocessing's 'spawn', joblib's 'loky'), or device='cpu', or texts that are all in the "
-            "cache before the fork, as TokenEncoder.precompute leaves them."
+            f"CUDA cannot be used here, {_FORKED}. {_SPAWNED}, or device='cpu', or texts that were in the cache before "
+            "the fork, as TokenEncoder.precompute leaves them."
         )
+
+
+def check_can_train() -> None:
+    """The same for training, in which torch's optimisers ask CUDA, if there is one, even on the processor.
+
+    Raises
+    ------
+    RuntimeError
+    """
+    if _lost_cuda:
+        raise RuntimeError(f"torch can train nothing here, {_FORKED}. {_SPAWNED}.")
 
 
 def _is_lost(device: torch.device) -> bool:

@@ -48,7 +48,9 @@ def parts(monkeypatch):
 def fitted(data, monkeypatch, at_once, y=None, **params):
     monkeypatch.setattr(_accumulation, "_AT_ONCE", at_once)
     X, labels, weights = data
-    clf = SpaceClassifier("precomputed", n_latent=2, batch_size=30, max_epochs=4, random_state=0, **params)
+    clf = SpaceClassifier(
+        "precomputed", device="cpu", n_latent=2, batch_size=30, max_epochs=4, random_state=0, **params
+    )
     return clf.fit(X, labels if y is None else y, sample_weight=weights)
 
 

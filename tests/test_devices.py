@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from skspace import SpaceClassifier, TokenEncoder, _devices
-from skspace._devices import check_not_lost, pick_device, pick_dtype, pick_training_device
+from skspace._devices import check_can_train, check_not_lost, pick_device, pick_dtype
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-LOST = r"CUDA cannot be used in this process, which was forked .* Expected processes that are spawned .* device='cpu'"
+LOST = r"CUDA cannot be used here, in a process that was forked .* Expected a process that is spawned .* device='cpu'"
+NO_TRAINING = r"torch can train nothing here, in a process that was forked .* Expected a process that is spawned"
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -100,21 +101,22 @@ def test_lost_cuda(lost):
     # What vectors are stored under does not change with a fork.
     assert pick_device("auto", estimator="E") == CUDA
     assert pick_device("cuda", estimator="E") == CUDA
-    assert pick_training_device("auto", estimator="E") == CPU
     check_not_lost(CPU)
     with pytest.raises(RuntimeError, match=LOST):
-        pick_training_device("cuda", estimator="E")
-    with pytest.raises(RuntimeError, match=LOST):
         check_not_lost(CUDA)
+    with pytest.raises(RuntimeError, match=NO_TRAINING):
+        check_can_train()
 
 
-def test_what_is_cached_is_found_where_cuda_is_lost(tiny_bert, tmp_path, monkeypatch, request):
+def test_what_is_cached_is_found_where_cuda_is_lost(tiny_bert, tmp_path, request):
     encoder = TokenEncoder(tiny_bert, cache_dir=tmp_path, dtype="float32")
     texts, y = ["a parcel is late", "my account was charged"] * 4, [0, 1] * 4
-    wanted = encoder.set_params(device="cpu").transform(texts)
+    clf = SpaceClassifier(encoder.set_params(device="cpu"), device="cpu", max_epochs=1).fit(texts, y)
+    wanted = clf.predict(texts)
     request.getfixturevalue("lost")
-    encoder.set_params(device="auto")
-    np.testing.assert_array_equal(encoder.transform(texts).values, wanted.values)
-    SpaceClassifier(encoder, max_epochs=1).fit(texts, y)  # on the processor
+    clf.encoder_.set_params(device="auto")
+    np.testing.assert_array_equal(clf.predict(texts), wanted)
     with pytest.raises(RuntimeError, match=LOST):
-        encoder.transform(["another text"])
+        clf.predict(["another text"])
+    with pytest.raises(RuntimeError, match=NO_TRAINING):
+        clf.fit(texts, y)

@@ -28,7 +28,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 import skspace
-from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _encode, _encoder, _model_files, _transformer
+from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _devices, _encode, _encoder, _model_files
 from skspace._model_files import _PACKAGE_DIGESTS, DEFAULT_MODEL, find_model_files
 from skspace._transformer import FrozenTransformer
 
@@ -289,7 +289,7 @@ def test_only_empty_texts(make, batches):
     ("avx512", "amx", "same_as"), [(False, False, "float32"), (True, False, "bfloat16"), (False, True, "bfloat16")]
 )
 def test_dtype_auto(make, monkeypatch, loads, avx512, amx, same_as):
-    monkeypatch.setattr(_transformer, "_is_intel", lambda: False)
+    monkeypatch.setattr(_devices, "_is_intel", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)

@@ -13,7 +13,7 @@ which the encoder makes the vectors that the method needs of the training texts,
 largest resident set of the process.
 
     SKSPACE_DATA=path/to/data python examples/benchmarks/bench_accuracy.py --out folder [--sets trec sma …]
-        [--methods space "fine-tuning" …] [--seeds 5]
+        [--methods space "fine-tuning" …] [--seeds 5] [--encoder folder or name at the hub]
     … bench_accuracy.py --out folder --table [--markdown file.md]
 """
 
@@ -57,6 +57,15 @@ def splits(name):
 
 
 # ---------------------------------------------------------------- methods
+MODEL = {}  # of TokenEncoder, where it is not the default
+
+
+def token_encoder(**params):
+    from skspace import TokenEncoder
+
+    return TokenEncoder(**MODEL, **params)
+
+
 # From (data, seed) to scores (n_test, K), and what was chosen by cross-validation.
 
 
@@ -98,13 +107,11 @@ def probe(layer, token):
 
 def pooled(data, layer, token):
     """Every part of the data as one vector a text."""
-    from skspace import TokenEncoder
-
-    encode(data, TokenEncoder(layer=layer))
+    encode(data, token_encoder(layer=layer))
     if token == "mean":
-        encoder = TokenEncoder(layer=layer, pooling="mean")
+        encoder = token_encoder(layer=layer, pooling="mean")
         return {part: (encoder.transform(X), y) for part, (X, y) in data.items()}
-    rows = {part: TokenEncoder(layer=layer).transform(X) for part, (X, _) in data.items()}
+    rows = {part: token_encoder(layer=layer).transform(X) for part, (X, _) in data.items()}
     first = {part: np.stack([row[0] for row in of_part]) for part, of_part in rows.items()}
     return {part: (first[part].astype(np.float32), y) for part, (_, y) in data.items()}
 
@@ -136,9 +143,9 @@ def bottleneck(data, seed):
 
 def space(encoder_params=(), **params):
     def method(data, seed):
-        from skspace import SpaceClassifier, TokenEncoder
+        from skspace import SpaceClassifier
 
-        encoder = TokenEncoder(**dict(encoder_params))
+        encoder = token_encoder(**dict(encoder_params))
         encode(data, encoder)
         clf = SpaceClassifier(encoder, random_state=seed, **params)
         with Clock("fit"):
@@ -152,10 +159,11 @@ def calibrated_space(data, seed):
     """Its logits divided by a temperature that five-fold cross-validation gives."""
     from sklearn.calibration import CalibratedClassifierCV
 
-    from skspace import SpaceClassifier, TokenEncoder
+    from skspace import SpaceClassifier
 
-    encode(data, TokenEncoder())
-    clf = CalibratedClassifierCV(SpaceClassifier(random_state=seed), method="temperature", cv=5, ensemble=False)
+    encode(data, token_encoder())
+    clf = SpaceClassifier(token_encoder(), random_state=seed)
+    clf = CalibratedClassifierCV(clf, method="temperature", cv=5, ensemble=False)
     with Clock("fit"):
         clf.fit(*data["train"])
     return clf.predict_proba(data["test"][0]), {}
@@ -169,7 +177,7 @@ def full_fine_tuning(data, seed):
     n_classes = int(y.max()) + 1
     with Clock("fit"):
         model = fine_tune(
-            common.minilm_folder(),
+            MODEL.get("model") or common.minilm_folder(),
             X,
             torch.from_numpy(y),
             lambda n_features: MeanHead(n_features, n_classes),
@@ -242,6 +250,7 @@ def run_one(name, method, seed, out):
         "processor_seconds": {part: processor for part, (_, processor) in Clock.taken.items()},
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
         "chosen": chosen,
+        "encoder": MODEL.get("model", "all-MiniLM-L6-v2"),
         "machine": common.machine(),
     }
     np.savez_compressed(
@@ -302,6 +311,7 @@ def run_all(args):
                     continue
                 print(f"{name}, {method}, seed {seed}", flush=True)
                 one = [sys.executable, __file__, "--out", str(args.out), "--one", name, method, str(seed)]
+                one += ["--encoder", args.encoder] if args.encoder else []
                 subprocess.run(one, check=True)
 
 
@@ -311,10 +321,14 @@ def main():
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--encoder", help="the packaged MiniLM where left out; give it an --out of its own")
     parser.add_argument("--one", nargs=3, metavar=("SET", "METHOD", "SEED"), help="run this one in this process")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    if args.encoder:
+        MODEL["model"] = args.encoder
+    else:
+        os.environ["HF_HUB_OFFLINE"] = "1"
     if args.one:
         run_one(args.one[0], args.one[1], int(args.one[2]), args.out)
     elif args.table:

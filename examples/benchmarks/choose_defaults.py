@@ -4,6 +4,7 @@ Every setting differs from the first in what its name says. A set without a vali
 (shuffled) training texts. Prints a table of accuracies, one line a setting, and writes it as JSON.
 
     SKSPACE_DATA=path/to/data python examples/benchmarks/choose_defaults.py [--seeds 2] [--out results.json]
+        [--encoder folder or name at the hub] [--sets trec …] [--only base "m 8" …]
 """
 
 import argparse
@@ -66,6 +67,7 @@ def main():
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--only", nargs="+", default=list(CHANGES))
     parser.add_argument("--base", type=json.loads, default={}, help="JSON of parameters that differ from BASE")
+    parser.add_argument("--encoder", help="folder or name at the hub; the packaged MiniLM where left out")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
@@ -77,6 +79,7 @@ def main():
     for change in args.only:
         params = BASE | args.base | CHANGES[change]
         encoder = {name: params.pop(name) for name in ("layer", "special_tokens") if name in params}
+        encoder |= {"model": args.encoder} if args.encoder else {}
         scores, began = {}, time.perf_counter()
         for name, (X, y, X_val, y_val) in data.items():
             clf = SpaceClassifier(TokenEncoder(**encoder), **params)
