@@ -1,5 +1,6 @@
 """Markdown tables of what bench_accuracy.py has measured: scores, paired differences, seconds and memory."""
 
+import common
 import numpy as np
 from bench_accuracy import ENCODED_BY, METHODS, SETS, WITHOUT_CHANCE, file_name, macro_f1
 
@@ -197,5 +198,7 @@ def costs_table(rows, sets, methods):
 
 
 def total(rows, sets, method, figure, part, over_seeds=np.median):
+    # Of processors: a graphics card's seconds beside a processor's would say nothing.
+    rows = {key: row for key, row in rows.items() if common.CARD not in row["machine"]}
     parts = [[row.get(part, 0.0) for row in values(rows, name, method, figure)] for name in sets]
     return sum(float(over_seeds(of_set)) for of_set in parts if of_set)

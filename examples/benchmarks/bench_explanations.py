@@ -215,6 +215,9 @@ def cost(args):
         "removal_order, 2 candidates": lambda post: removal_order(
             examined.cached, [post.text], [post.spans], n_candidates=2
         ),
+        "removal_order, 2 candidates, 3 steps": lambda post: removal_order(
+            examined.cached, [post.text], [post.spans], n_candidates=2, n_read=3
+        ),
         "ours, cached, all variants": lambda post: METHODS["ours"](examined, post),
         "ours, not cached": lambda post: token_contributions(examined.uncached, [post.text])[0].merge(post.spans),
         "predict, cached": lambda post: examined.cached.predict([post.text]),
@@ -256,7 +259,7 @@ QUESTIONS = {
 }
 COMPARED = ("auprc", "token_f1", "comprehensiveness", "sufficiency", "leave_one_out")
 ANOTHER_QUESTION = "not normal"
-OURS = ("ours", "ours, read again")  # what all methods are compared with
+OURS = ("ours", "ours, read again", "ours, first words read again")  # what all methods are compared with
 
 
 def choose(method, log, variants, question):

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 PACKAGES = ("torch", "transformers", "scikit-learn", "numpy")
+CARD = "used where device='auto'"  # what `machine` says of a graphics card
 
 
 def read(name, split):
@@ -50,7 +51,7 @@ def machine(*packages):
 def _graphics_card():
     import torch  # some benchmarks choose the number of its threads first
 
-    return f", {torch.cuda.get_device_name()} used where device='auto'" if torch.cuda.is_available() else ""
+    return f", {torch.cuda.get_device_name()} {CARD}" if torch.cuda.is_available() else ""
 
 
 def _processor():

@@ -240,11 +240,17 @@ def greedy(share, part, centroids, coef, intercept, own):
 
 def read_again(subject, post):
     """`removal_order` that tries words at every step by encoding the text without them."""
-    scores = {}
-    for n in (2, 1, 3):
-        (order,) = removal_order(subject.cached, [post.text], [post.spans], n_candidates=n)
-        scores[f"{n} candidates"] = of_words(order.spans, np.arange(len(order.words), 0, -1.0), post)
-    return scores
+    return {f"{n} candidates": by_reading(subject, post, n, None) for n in (2, 1, 3)}
+
+
+def first_words_read_again(subject, post):
+    """The same with two candidates for some words only; those after them follow by the estimate."""
+    return {f"{n} steps": by_reading(subject, post, 2, n) for n in (3, 2, 5)}
+
+
+def by_reading(subject, post, n_candidates, n_read):
+    (order,) = removal_order(subject.cached, [post.text], [post.spans], n_candidates=n_candidates, n_read=n_read)
+    return of_words(order.spans, np.arange(len(order.words), 0, -1.0), post)
 
 
 def attention_weights(subject, post):
@@ -341,6 +347,7 @@ def random_order(subject, post):
 METHODS = {
     "ours": contributions,
     "ours, read again": read_again,
+    "ours, first words read again": first_words_read_again,
     "attention": attention_weights,
     "gradient × input, at the layer": gradient_at_layer,
     "gradient × input": gradient_times_input,
