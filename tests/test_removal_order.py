@@ -80,6 +80,46 @@ def test_candidates_are_the_first_by_the_estimate(tiny_bert):
     assert second.words[0] == orders[4].words[1]
 
 
+@pytest.mark.parametrize("n_read", [0, 1, 2, 9])
+def test_words_after_those_that_were_read_follow_by_the_estimate(tiny_bert, n_read):
+    clf = fit(tiny_bert)
+    whole = removal_order(clf, TEXTS, n_candidates=2)
+    for read, found in zip(whole, removal_order(clf, TEXTS, n_candidates=2, n_read=n_read), strict=True):
+        assert found.n_exact == min(n_read, len(found.words))
+        assert found.words[: found.n_exact] == read.words[: found.n_exact]
+        assert sorted(found.words) == sorted(read.words)
+        n = found.n_exact + 1
+        np.testing.assert_allclose(found.probabilities[:n], read.probabilities[:n], atol=1e-3)
+        assert found.probabilities.shape == read.probabilities.shape
+    if n_read == 0:
+        for found, estimate in zip(
+            removal_order(clf, TEXTS, n_candidates=2, n_read=0), removal_order(clf, TEXTS), strict=True
+        ):
+            assert found.words == estimate.words
+            np.testing.assert_array_equal(found.probabilities, estimate.probabilities)
+
+
+def test_reading_corrects_the_estimate_of_words_that_were_tried(tiny_bert):
+    """What is left after a step counts the second of two words as reading has shown it, not as was estimated."""
+    clf = fit(tiny_bert)
+    text = "the parcel is late"
+    (start,) = _removal_order.pooled_words(clf, [text], [[(0, 3), (4, 10), (11, 13), (14, 18)]])
+    removal = _removal_order._Removal(clf, start, None)
+    estimated = removal.estimates([0, 1])
+    tried = {
+        word: next(_removal_order.pooled_words(clf, [rest], [spans], again=True))
+        for word, (rest, spans) in ((w, _removal_order._without(text, start.words, w)) for w in (0, 1))
+    }
+    best = min(tried, key=lambda word: removal.odds(tried[word].logits[None])[0])
+    removal.take_best(tried)
+    kept = 1 - best
+    now = kept - (best < kept)  # its place among the words that are left
+    uncorrected = _removal_order._Removal(clf, tried[best], removal.own).estimates([now])[0]
+    error = estimated[kept] - tried[kept].logits
+    assert np.abs(error).max() > 1e-3  # else nothing was tested
+    np.testing.assert_allclose(removal.estimates([now])[0], uncorrected - error, atol=1e-9)
+
+
 def test_a_label_that_is_asked_about(tiny_bert):
     clf = fit(tiny_bert)
     (found,) = removal_order(clf, TEXTS[:1], [[(0, 10), (14, 18)]], label="billing", n_candidates=3)
@@ -148,7 +188,9 @@ def test_text_without_a_word(text, spans, word, expected):
     assert _removal_order._without(text, spans, word) == expected
 
 
-@pytest.mark.parametrize("n", [-1, 1.5, "2", None])
-def test_numbers_of_candidates_that_are_none(tiny_bert, n):
-    with pytest.raises(ValueError, match=r"n_candidates must be an int of at least 0\. Got .* instead"):
-        removal_order(fit(tiny_bert), TEXTS, n_candidates=n)
+@pytest.mark.parametrize(
+    ("name", "n"), [("n_candidates", n) for n in (-1, 1.5, "2", True, None)] + [("n_read", n) for n in (-1, 1.5, "2")]
+)
+def test_numbers_that_are_none(tiny_bert, name, n):
+    with pytest.raises(ValueError, match=rf"{name} must be an int of at least 0\. Got .* instead"):
+        removal_order(fit(tiny_bert), TEXTS, **({"n_candidates": 2} | {name: n}))
