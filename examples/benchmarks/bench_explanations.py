@@ -215,9 +215,12 @@ def cost(args):
         "removal_order, 2 candidates": lambda post: removal_order(
             examined.cached, [post.text], [post.spans], n_candidates=2
         ),
-        "removal_order, 2 candidates, 3 steps": lambda post: removal_order(
-            examined.cached, [post.text], [post.spans], n_candidates=2, n_read=3
-        ),
+        **{
+            f"removal_order, 2 candidates, {n} steps": lambda post, n=n: removal_order(
+                examined.cached, [post.text], [post.spans], n_candidates=2, n_read=n
+            )
+            for n in (2, 3, 5)
+        },
         "ours, cached, all variants": lambda post: METHODS["ours"](examined, post),
         "ours, not cached": lambda post: token_contributions(examined.uncached, [post.text])[0].merge(post.spans),
         "predict, cached": lambda post: examined.cached.predict([post.text]),
