@@ -174,7 +174,7 @@ def _blocks(tokens: Tensor, columns: Tensor, concepts: Tensor) -> Iterator[tuple
     The room is small and the same for all: memory that is new for every pass would take as long as the pass.
     """
     n, width = len(tokens), columns.shape[1]
-    step = n  # elsewhere there is no such thing as a processor's cache to stay in
+    step = n
     if tokens.device.type == "cpu":
         step = min(n, max(1, _NUMBERS // width // _SUMMED_ROWS) * _SUMMED_ROWS)
     room, products = concepts.new_empty(3, step, concepts.shape[1]), tokens.new_empty(step, width)

@@ -218,7 +218,10 @@ class TokenContributions:
         return _plain_text.lines(self, column, n)
 
     def to_frame(self) -> DataFrame:
-        """A pandas data frame of the contributions: a row a token, named by token, begin and end; a column a class."""
+        """A pandas data frame of the contributions: a row a token, named by token, begin and end; a column a class.
+
+        Where a class has one of these three names, ``reset_index(names=…)`` gives the rows' other ones.
+        """
         return frame_of_spans("token", self.tokens, self.spans, self.contributions, self.classes)
 
     def to_json(self) -> str:
