@@ -148,6 +148,20 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session")
+def long_texts():
+    """Enough tokens a batch for BLAS to divide the sums over them among threads."""
+    import numpy as np
+
+    from skspace import RaggedArray
+
+    rng = np.random.default_rng(0)
+    y = np.arange(160) % 2
+    lengths = rng.integers(10, 40, 160)
+    values = rng.normal(size=(lengths.sum(), 384)) + 0.1 * np.repeat(y, lengths)[:, None]
+    return RaggedArray(values.astype(np.float16), np.cumsum([0, *lengths])), y
+
+
 @pytest.fixture
 def threads():
     """Call a function with 1, 2, 3, 4 and 16 of torch's threads, whatever the number of cores: a list of results."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from skspace import RaggedArray, SpaceClassifier, TokenEncoder
+from skspace import SpaceClassifier, TokenEncoder
 from skspace._operators import ConceptOperators
 from skspace._products import of_tokens, segment_sum
 
@@ -20,15 +20,6 @@ TEXTS = ["a parcel is late", "my account was charged twice", "short text", "the 
 LENGTHS = torch.tensor([3, 0, 1, 700, 40])
 
 
-@pytest.fixture(scope="module")
-def learnable():
-    rng = np.random.default_rng(0)
-    y = np.arange(200) % 3
-    lengths = rng.integers(1, 60, 200)
-    values = rng.normal(size=(lengths.sum(), 384)) + 0.2 * np.repeat(y, lengths)[:, None]
-    return RaggedArray(values.astype(np.float16), np.cumsum([0, *lengths])), y
-
-
 @pytest.mark.parametrize("params", [
     {},
     {"pooling": "mean"},
@@ -36,23 +27,23 @@ def learnable():
     {"inter_space_weight": 0.2, "intra_space_weight": 0.001},
     {"early_stopping": True},
 ])  # fmt: skip
-def test_a_seed_gives_one_model(learnable, params):
+def test_a_seed_gives_one_model(long_texts, params):
     found = [
         SpaceClassifier("precomputed", device="cuda", max_epochs=3, random_state=0, **params)
-        .fit(*learnable)
-        .decision_function(learnable[0])
+        .fit(*long_texts)
+        .decision_function(long_texts[0])
         for _ in range(3)
     ]
     assert np.array_equal(found[0], found[1])
     assert np.array_equal(found[0], found[2])
 
 
-def test_learns_what_a_processor_learns(learnable):
+def test_learns_what_a_processor_learns(long_texts):
     fitted = [
-        SpaceClassifier("precomputed", device=device, max_epochs=5, random_state=0).fit(*learnable)
+        SpaceClassifier("precomputed", device=device, max_epochs=5, random_state=0).fit(*long_texts)
         for device in ("cuda", "cpu")
     ]
-    np.testing.assert_allclose(*(clf.predict_proba(learnable[0]) for clf in fitted), atol=0.05)
+    np.testing.assert_allclose(*(clf.predict_proba(long_texts[0]) for clf in fitted), atol=0.05)
     assert {parameter.device.type for clf in fitted for parameter in clf.net_.module_.parameters()} == {"cpu"}
 
 

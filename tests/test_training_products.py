@@ -10,16 +10,6 @@ from skspace._batches import BatchIterator, LabelledTexts, in_bfloat16, token_ba
 from skspace._operators import ConceptOperators
 
 
-@pytest.fixture(scope="module")
-def long_texts():
-    """Enough tokens a batch for BLAS to divide the sums over them among threads."""
-    rng = np.random.default_rng(0)
-    y = np.arange(160) % 2
-    lengths = rng.integers(10, 40, 160)
-    values = rng.normal(size=(lengths.sum(), 384)) + 0.1 * np.repeat(y, lengths)[:, None]
-    return RaggedArray(values.astype(np.float16), np.cumsum([0, *lengths])), y
-
-
 def products_in(monkeypatch, dtype):
     monkeypatch.setattr(_classifier, "_products", lambda *args: dtype)
 
