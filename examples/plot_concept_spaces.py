@@ -62,7 +62,7 @@ plt.show()
 
 print("axis 0 of delivery, with the occurrence that pushes it most:")
 for word in concepts.axis("delivery", 0)[:3]:
-    print(f"  {word.value:+.2f}  {word.example}")
+    print(f"  {word.value:+.2f} (activation {word.activation:+.2f})  {word.example}")
 print("what the axes of delivery weigh:", concepts.weights[0, list(clf.classes_).index("delivery")].round(1))
 
 # %%

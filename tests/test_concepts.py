@@ -1,15 +1,18 @@
 """Words behind concepts, spaces beside each other, the bias view, and nearest texts."""
 
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
+from skspace._transformer import FrozenTransformer
 from skspace.inspection import (
     SpaceGeometry,
     concept_tokens,
@@ -51,19 +54,40 @@ def fit(folder, labels=LABELS, **params):
 
 
 def by_hand(clf, texts):
-    """Word by word: text, word, mean activation (M, K, m) over its pieces, contribution (K,)."""
+    """Word by word: text, word, activation (mean of pieces) and share in the centroid (M, K, m), contribution (K,)."""
     operators = clf.net_.module_.operators
     found = []
     for text, one in zip(texts, token_contributions(clf, texts), strict=True):
         tokens = clf.encoder_.transform([text])[0].astype(np.float64)  # (T, d)
-        W = operators.operators.double().numpy()  # (M, K, d, m)
+        W, a = operators.operators.double().numpy(), operators.queries.double().numpy()  # (M, K, d, m)
         concepts = np.tanh(np.einsum("td,mkdj->tmkj", tokens, W))
+        alpha = softmax(np.einsum("td,mkdj->tmkj", tokens, a), axis=0)
         words = one.words()
         for word, (begin, end), values in zip(words.tokens, words.spans, words.contributions, strict=True):
             if begin < end:
                 pieces = [i for i, (b, e) in enumerate(one.spans) if begin <= b < e <= end]
-                found.append((text, word.casefold(), concepts[pieces].mean(0), values))
+                shares = (alpha * concepts)[pieces].sum(0)
+                found.append((text, word.casefold(), (concepts[pieces].mean(0), shares), values))
     return found
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        token_contributions,
+        left_out,
+        removal_order,
+        partial(concept_tokens, min_count=1),
+        space_geometry,
+        partial(neighbors, reference_texts=TEXTS),
+        partial(polarization, label="billing", other="delivery", min_count=1),
+        partial(group_errors, y=LABELS, groups={}, positive="billing"),
+    ],
+)
+def test_nothing_is_encoded_that_is_in_the_cache(clf, look, monkeypatch):
+    clf.predict(TEXTS)
+    monkeypatch.setattr(FrozenTransformer, "forward", lambda self, batch: pytest.fail("encoded again"))
+    look(clf, TEXTS)
 
 
 # ---------------------------------------------------------------- concept tokens
@@ -81,8 +105,8 @@ def test_values_are_means_over_occurrences(clf):
             np.testing.assert_allclose(entry.value, np.mean(own), atol=1e-5)
         for member, axis in np.ndindex(2, 3):
             for entry in concepts.axis(label, axis, member=member) + concepts.axis(label, axis, member=member, end="-"):
-                own = [values[member, k, axis] for _, word, values, _ in found if word == entry.word]
-                np.testing.assert_allclose(entry.value, np.mean(own), atol=1e-5)
+                own = [[part[member, k, axis] for part in parts] for _, word, parts, _ in found if word == entry.word]
+                np.testing.assert_allclose([entry.activation, entry.value], np.mean(own, axis=0), atol=1e-5)
 
 
 def test_examples_are_the_farthest_occurrences(clf):
@@ -156,6 +180,8 @@ def test_wrong_arguments_of_concept_tokens(clf):
         concepts.axis("billing", 3)
     with pytest.raises(ValueError, match=r"The 'member' parameter must be an int from 0 to 1. Got -1 instead"):
         concepts.axis("billing", 0, member=-1)
+    with pytest.raises(ValueError, match=r"The 'end' parameter must be '\+' or '-'. Got array"):
+        concepts.axis("billing", end=np.array(["+"]))
     with pytest.raises(ValueError, match=r"The 'end' parameter must be '\+' or '-'. Got 'up' instead"):
         concepts.summary("billing", end="up")
     with pytest.raises(
@@ -181,6 +207,7 @@ def test_one_axis_one_member_two_classes_several_labels_and_the_mean(tiny_bert):
 
 def test_geometry_against_its_definitions(clf):
     geometry = space_geometry(clf, TEXTS)
+    assert repr(geometry) == f"<SpaceGeometry: 3 spaces, effective ranks around {geometry.effective_ranks.mean():.1f}>"
     tokens = clf.encoder_.transform(TEXTS).values.astype(np.float64)
     concepts = np.tanh(np.einsum("td,mkdj->mktj", tokens, clf.concept_operators_.astype(np.float64)))
     concepts -= concepts.mean(2, keepdims=True)
@@ -225,7 +252,7 @@ def test_polarization(clf):
     for word, count, pull, alignment in zip(
         pulls.words, pulls.counts, pulls.contributions, pulls.alignments, strict=True
     ):
-        own = [(concepts, values) for _, other, concepts, values in found if other == word]
+        own = [(activations, values) for _, other, (activations, _), values in found if other == word]
         assert count == len(own)
         np.testing.assert_allclose(pull, np.mean([v[one] - v[two] for _, v in own]), atol=1e-5)
         spaces = [c.mean((0, 2)) for c, _ in own]
@@ -234,6 +261,7 @@ def test_polarization(clf):
     assert dict(zip(back.words, back.contributions, strict=True)) == pytest.approx(
         {word: -value for word, value in zip(pulls.words, pulls.contributions, strict=True)}
     )
+    assert repr(pulls) == f"<Polarization: {len(pulls.words)} words between 'delivery' and 'billing'>"
     frame = pulls.to_frame()
     assert frame.columns.tolist() == ["word", "count", "contribution", "alignment", "example"]
     with pytest.raises(ValueError, match=r"label and other must be two classes. Got 'billing' twice"):
@@ -339,7 +367,9 @@ def test_neighbors_with_several_labels(tiny_bert):
     y = np.eye(8, 3, dtype=int)
     clf = fit(tiny_bert, y)
     near = neighbors(clf, TEXTS, TEXTS, y, n_neighbors=1)
-    assert near[1].labels == [y[1].tolist()]
+    assert near[1].labels == [[1]]
+    with pytest.raises(ValueError, match=r"y must be a matrix of zeros and ones of shape \(8, 3\).*Got shape \(8,\)"):
+        neighbors(clf, TEXTS, TEXTS, y[:, 0])
     assert [one.predicted for one in near] == [np.flatnonzero(row).tolist() for row in clf.predict(TEXTS)]
 
 

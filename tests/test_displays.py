@@ -17,7 +17,7 @@ from skspace.inspection import (
     concept_tokens,
     token_contributions,
 )
-from skspace.inspection._plotting import shown
+from skspace.inspection._shown import shown
 
 pyplot = pytest.importorskip("matplotlib.pyplot")
 
@@ -89,6 +89,50 @@ def test_rows_of_classes_stand_below_their_word():
     assert words[0] < boxes[0].y0 < boxes[0].y1 == boxes[1].y0 < boxes[1].y1 < words[1] < boxes[2].y0
 
 
+def boxes_of(texts):
+    return [text.get_window_extent() for text in texts if text.get_text()]
+
+
+def overlaps(boxes):
+    return [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :] if a.overlaps(b)]
+
+
+@pytest.mark.parametrize("name", ["a", "direct_debit_payment_not_recognised"])
+def test_words_do_not_run_into_each_other(name):
+    words = ["my", "supplementary", "transaction", "unfortunately", "denominated"] * 4
+    display = drawn(TokenContributionsDisplay(words, np.ones((20, 2)), [name, name[:-1]]).plot())
+    assert not overlaps(boxes_of(display.ax_.texts))
+    _, axes = pyplot.subplots(2, 2, figsize=(10, 6))
+    display = drawn(TokenContributionsDisplay(words, np.ones((20, 3)), [name] * 3).plot(ax=axes[0, 1]))
+    assert not overlaps(boxes_of(display.ax_.texts))
+    assert not overlaps(boxes_of(display.ax_.get_yticklabels()))
+
+
+@pytest.mark.parametrize("n", [4, 400])
+def test_the_scale_is_inside_the_picture(n):
+    display = drawn(TokenContributionsDisplay(["word"] * n, np.ones((n, 3)), ["a", "b", "c"]).plot())
+    caption = display.colorbar_.ax.xaxis.label.get_window_extent()
+    assert 0 <= caption.y0 < caption.y1 < display.figure_.bbox.height
+
+
+def test_signs_that_no_font_has(monkeypatch):
+    """None of the fonts that bring them, as on a machine without."""
+    monkeypatch.setattr("skspace.inspection._plotting._MORE_FONTS", ())
+    words = ["\U0001f914", "荷", "❤\ufe0f", "o\u202e", "é"]
+    display = drawn(TokenContributionsDisplay(words, np.ones((5, 1)), ["\U0001f97a"]).plot())
+    assert [text.get_text() for text in display.ax_.texts] == ["⟦U+1F914⟧", "⟦U+8377⟧", "❤", "o⟦U+202E⟧", "é"]
+    assert display.ax_.get_yticklabels()[0].get_text() == "⟦U+1F97A⟧"
+    drawn(ConceptTokensDisplay(words, np.ones(5), [1] * 5, "\U0001f914", "value").plot())
+    drawn(ConceptSpaceDisplay(np.zeros((1, 2)), ["荷"], ["荷"], "荷", ["x", "y"], True).plot())
+
+
+def test_fonts_that_are_installed_are_used(monkeypatch):
+    monkeypatch.setattr("skspace.inspection._plotting._MORE_FONTS", ("No Such Font", "STIXGeneral"))
+    display = drawn(TokenContributionsDisplay(["⫝̸"], np.ones((1, 1)), ["a"]).plot())
+    (word,) = display.ax_.texts
+    assert word.get_fontfamily() == ["monospace", "STIXGeneral"]
+
+
 def test_signs_that_mean_something_to_matplotlib(clf):
     drawn(TokenContributionsDisplay.from_estimator(clf, "costs $5 or $6_7^ \\frac <b> \x1b"))
     empty = TokenContributionsDisplay([], np.zeros((0, 2)), ["$a$", "b_$"])
@@ -132,6 +176,20 @@ def test_space_of_tokens_as_it_is(clf):
     assert display.labels == np.repeat(clf.predict(TEXTS), lengths).tolist()
     assert display.ax_.name == "3d"
     assert display.ax_.get_xlim() == pytest.approx((-1.05, 1.05), abs=0.1)
+
+
+def test_three_dimensions_have_room_for_all_that_is_written(clf):
+    name = "balance_not_updated_after_bank"
+    for projected in (True, False):
+        points = np.random.default_rng(0).uniform(-1, 1, (9, 3))
+        display = ConceptSpaceDisplay(points, [name] * 9, [name], name, ["component 1 (85%)"] * 3, projected)
+        ax = drawn(display.plot()).ax_
+        figure, legend = ax.figure.bbox, ax.figure.legends[0].get_window_extent()
+        written = [ax.title, ax.xaxis.label, ax.yaxis.label, ax.zaxis.label]
+        for box in [legend, *boxes_of(written)]:
+            assert figure.x0 <= box.x0 < box.x1 <= figure.x1
+            assert figure.y0 <= box.y0 < box.y1 <= figure.y1
+        assert not any(box.overlaps(legend) for box in boxes_of(written))
 
 
 def test_space_of_one_axis(tiny_bert):
@@ -242,6 +300,13 @@ def test_concept_tokens(clf):
         ConceptTokensDisplay.from_concepts(concepts, label="billing", axis=9)
     with pytest.raises(TypeError, match=r"what concept_tokens\(clf, texts\) returned. Got NoneType instead"):
         ConceptTokensDisplay.from_concepts(None, label="billing")
+
+
+def test_bars_of_small_axes_have_names_that_can_be_read():
+    _, axes = pyplot.subplots(2, 2, figsize=(10, 6))
+    names = [f"word{i}" for i in range(20)]
+    display = drawn(ConceptTokensDisplay(names, np.arange(20.0), range(20), "", "").plot(ax=axes[0, 0]))
+    assert not overlaps(boxes_of(display.ax_.get_yticklabels()))
 
 
 def test_history(tiny_bert):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skspace.inspection import TokenContributions
-from skspace.inspection._html import visible
+from skspace.inspection._shown import columns_of, visible
 from skspace.inspection._words import span_of_each_token, spans_of_tokens, word_spans
 
 HOSTILE = "a<script>alert('x')</script> \"q\" & &amp; \u202eevil\u202c \x1b[31m \x00 end"
@@ -211,6 +211,27 @@ def test_html_shows_the_whole_text_and_what_was_not_read():
         assert "not read" not in one.to_html() + one.to_text()
 
 
+def test_what_was_not_read_stays_so_when_pieces_are_put_together():
+    one = explanation("my abcdef g", ["my", "abc"])  # cut within a word
+    for merged in (one.words(), one.merge([(0, 11)]), one.words().merge([(0, 9)]), one.merge([(3, 9)])):
+        assert merged.unread == one.unread == "def g"
+        assert merged.tokens[-1].endswith("abc")
+        assert merged.spans[-1][1] == merged.read_to == 6
+        assert ">def g</span>" in merged.to_html()
+        assert "its last 5 of 11 characters were not read" in merged.to_html()
+    whole = explanation("ab", ["ab"]).merge([(0, 1)])  # what the token has read beyond the span
+    assert (whole.tokens, whole.unread) == (["a"], "")
+    assert "not read" not in whole.to_html()
+
+
+def test_lines_of_long_and_wide_words():
+    one = explanation(f"{'x' * 99} 荷物 b", ["x" * 99, "荷物", "b"])
+    _, *rows = one.to_text("yes").splitlines()
+    assert [columns_of(row.split("+")[0].split("-")[0]) for row in rows] == [43] * 3
+    assert rows[0].startswith(f"  {'x' * 39}… ")
+    assert rows[1].startswith("  荷物" + " " * 37)
+
+
 def test_special_tokens_are_told_from_the_text():
     one = explanation("a b c", ["[CLS]", "a", "b", "[SEP]"])
     assert one.special.tolist() == [True, False, False, True]
@@ -356,6 +377,7 @@ def test_json():
     np.testing.assert_array_equal(content["contributions"], one.contributions)
     assert content.keys() == {
         *("text", "tokens", "spans", "contributions", "bias", "logits", "classes", "multilabel"),
+        "read_to",
         *("probabilities", "predicted", "unread"),
     }
 

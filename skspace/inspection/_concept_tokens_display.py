@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from skspace.inspection._concepts import ConceptTokens, concept_tokens
-from skspace.inspection._plotting import AGAINST, FOR, new_axes, shown
+from skspace.inspection._plotting import AGAINST, FOR, Fonts, height_of, new_axes
+from skspace.inspection._shown import shown
 
 __all__ = ["ConceptTokensDisplay"]
 
@@ -64,7 +65,7 @@ class ConceptTokensDisplay:
         axis : int, default=None
             One axis of the class's space; the class's logit where left out.
         member : int, default=0
-            Whose axis.
+            Whose axis; of no meaning without `axis`.
         ax : matplotlib Axes, default=None
             A new figure where left out.
 
@@ -105,7 +106,7 @@ class ConceptTokensDisplay:
             title, value_name = f"Words for and against {shown(label)}", "mean contribution to the logit"
         else:
             most, least = (concepts.axis(label, axis, member=member, end=end) for end in "+-")
-            title, value_name = f"Axis {axis} of the space of {shown(label)}", "mean activation"
+            title, value_name = f"Axis {axis} of the space of {shown(label)}", "mean share in the centroid"
         words = [*most, *reversed(least)]
         return cls(
             [word.word for word in words],
@@ -132,12 +133,14 @@ class ConceptTokensDisplay:
         rows = np.arange(len(self.words))
         colours = [FOR if value > 0 else AGAINST for value in self.values]
         self.bars_ = ax.barh(rows, self.values, color=colours)
-        names = [f"{shown(word)} ({count})" for word, count in zip(self.words, self.counts, strict=True)]
-        ax.set_yticks(rows, names, parse_math=False)
+        fonts = Fonts()
+        names = [f"{fonts.shown(word)} ({count})" for word, count in zip(self.words, self.counts, strict=True)]
+        size = min(10.0, height_of(ax) / 1.3 / max(len(names), 1))
+        ax.set_yticks(rows, names, parse_math=False, family=fonts.families, fontsize=size)
         ax.invert_yaxis()
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_xlabel(self.value_name)
-        ax.set_title(self.title, parse_math=False)
+        ax.set_title(fonts.shown(self.title, 80), parse_math=False, family=fonts.families)
         ax.spines[["top", "right"]].set_visible(False)
         self.ax_, self.figure_ = ax, ax.figure
         return self

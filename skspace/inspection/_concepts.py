@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skspace._operators import Spaces
-from skspace.inspection._occurrences import Occurrences, find_occurrences, word_values
+from skspace.inspection._occurrences import Occurrences, WordValues, find_occurrences, word_values
 from skspace.inspection._reading import (
     check_count,
     check_place,
@@ -39,16 +39,20 @@ class ConceptWord:
     count : int
         How often it occurs.
     value : float
-        In the mean over its occurrences: for an axis its activation, in [-1, 1]; for a class its contribution to the
-        class's logit.
+        What it adds in the mean over its occurrences: for an axis to the text's centroid there, its activation times
+        its attention; for a class to the class's logit.
     example : str
-        The occurrence that does so most, marked «so», with what stands around it.
+        The occurrence that adds most, marked «so», with what stands around it.
+    activation : float or None
+        For an axis its mean activation, in [-1, 1]; None for a class. Near 1 for many words, of which few have the
+        attention.
     """
 
     word: str
     count: int
     value: float
     example: str
+    activation: float | None
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -82,7 +86,7 @@ class ConceptTokens:
         )
 
     def axis(self, label: Any, axis: int = 0, *, member: int = 0, end: str = "+") -> list[ConceptWord]:
-        """The words at one end of an axis, farthest first.
+        """The words that push an axis most to one end, first the one that does most.
 
         Parameters
         ----------
@@ -110,7 +114,7 @@ class ConceptTokens:
         """A pandas data frame, a row a word of a list.
 
         Columns: class, member, axis (both -1 for the class's own summary), weight, end, rank, word, count, value,
-        example.
+        example, activation.
         """
         rows = [
             (self.classes[column], -1, -1, float("nan"), end, rank, *astuple(word))
@@ -123,7 +127,7 @@ class ConceptTokens:
             for rank, word in enumerate(words)
         ]
         names = ["class", "member", "axis", "weight", "end", "rank", "word", "count", "value", "example"]
-        return pandas().DataFrame(rows, columns=names)
+        return pandas().DataFrame(rows, columns=[*names, "activation"])
 
 
 def concept_tokens(clf: Any, texts: Any, *, top: int = 10, min_count: int = 3) -> ConceptTokens:
@@ -155,8 +159,9 @@ def concept_tokens(clf: Any, texts: Any, *, top: int = 10, min_count: int = 3) -
     Notes
     -----
     The activation of a word on axis j of space k is its context attribution ``C_k[t, j]`` (`skspace.ConceptOperators`),
-    averaged over its pieces and occurrences; its contribution to a class is the sum over its pieces, averaged over its
-    occurrences. Members learn their axes independently: axis 0 of one has nothing to do with axis 0 of another.
+    averaged over its pieces and occurrences. What it adds to the centroid is ``alpha_t[k, j] C_k[t, j]``, and to a
+    class its contribution; both are summed over its pieces, and averaged over its occurrences. Members learn their axes
+    independently: axis 0 of one has nothing to do with axis 0 of another.
     """
     texts = check_texts_for(clf, texts)
     check_count(top, "top")
@@ -164,9 +169,10 @@ def concept_tokens(clf: Any, texts: Any, *, top: int = 10, min_count: int = 3) -
     operators = clf.net_.module_.operators
     shape = operators.n_members, operators.n_classes, operators.n_latent
     activations = word_values(clf, found, _activations, math.prod(shape), mean_of_pieces=True)
+    pushes = word_values(clf, found, _pushes, math.prod(shape), mean_of_pieces=False)
     terms = word_values(clf, found, partial(token_terms, clf), shape[1], mean_of_pieces=False)
     of_axis = {
-        (*place, end): _farthest(found, activations, column, end, top)
+        (*place, end): _farthest(found, pushes, column, end, top, activations)
         for column, place in enumerate(np.ndindex(shape))
         for end in "+-"
     }
@@ -180,19 +186,36 @@ def _activations(spaces: Spaces) -> NDArray[Any]:
     return spaces.concepts.flatten(1).numpy()
 
 
-def _farthest(found: Occurrences, values: Any, column: int, end: str, top: int) -> list[ConceptWord]:
+def _pushes(spaces: Spaces) -> NDArray[Any]:
+    return (spaces.attention * spaces.concepts).flatten(1).numpy()
+
+
+def _farthest(
+    found: Occurrences,
+    values: WordValues,
+    column: int,
+    end: str,
+    top: int,
+    activations: WordValues | None = None,
+) -> list[ConceptWord]:
     sign, extreme = (1, values.highest) if end == "+" else (-1, values.lowest)
     mean = values.mean[:, column]
     order = np.argsort(-sign * mean, kind="stable")[:top]
     return [
-        ConceptWord(found.words[i], int(found.counts[i]), float(mean[i]), found.example(extreme[i, column]))
+        ConceptWord(
+            found.words[i],
+            int(found.counts[i]),
+            float(mean[i]),
+            found.example(extreme[i, column]),
+            None if activations is None else float(activations.mean[i, column]),
+        )
         for i in order
         if sign * mean[i] > 0
     ]
 
 
 def _end(end: str) -> str:
-    if end not in ("+", "-"):
+    if not isinstance(end, str) or end not in ("+", "-"):
         raise ValueError(f"The 'end' parameter must be '+' or '-'. Got {end!r} instead.")
     return end
 
@@ -200,7 +223,7 @@ def _end(end: str) -> str:
 # ---------------------------------------------------------------- spaces beside each other
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class SpaceGeometry:
     """How the spaces of a classifier lie to each other on some texts.
 
@@ -220,6 +243,9 @@ class SpaceGeometry:
     classes: NDArray[Any]
     distances: NDArray[np.float64]
     effective_ranks: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return f"<SpaceGeometry: {len(self.classes)} spaces, effective ranks around {self.effective_ranks.mean():.1f}>"
 
     def to_frame(self) -> DataFrame:
         """A pandas data frame: a row a class, its effective rank and its distances."""

@@ -57,6 +57,9 @@ class TokenContributions:
     classes : ndarray of shape (n_classes,)
     multilabel : bool
         Whether a text may have several labels, so that each class has a probability of its own.
+    read_to : int
+        How many characters of the text the model has read: fewer than it has where it was truncated (`max_length`).
+        The end of the last span where left out.
     """
 
     text: str
@@ -67,6 +70,11 @@ class TokenContributions:
     logits: NDArray[np.float64]
     classes: NDArray[Any]
     multilabel: bool = False
+    read_to: int = -1
+
+    def __post_init__(self) -> None:
+        if self.read_to < 0:
+            object.__setattr__(self, "read_to", max((end for _, end in self.spans), default=0))
 
     # ---------------------------------------------------------------- what the model says
 
@@ -89,8 +97,8 @@ class TokenContributions:
 
     @property
     def unread(self) -> str:
-        """The end of the text that the model has not read, since it was truncated (`max_length`); empty elsewhere."""
-        return unread(self.text, self.spans)
+        """The end of the text that the model has not read; empty where that is nothing that can be read."""
+        return unread(self.text, self.read_to)
 
     def top(self, label: Any, n: int = 5) -> list[tuple[str, float]]:
         """The tokens that spoke most for `label`, with their contributions, largest first.
@@ -115,7 +123,8 @@ class TokenContributions:
         """The same with word pieces put together to words; the sum stays what it is.
 
         A word keeps its apostrophes, tags and handles their sign; other signs in a row are one unit; characters of
-        Chinese and Japanese stand alone. Words that one token covers stay together. Special tokens stay as they are.
+        Chinese and Japanese stand alone. Words that one token covers stay together. Special tokens stay as they are. A
+        word within which the text was truncated ends there.
         """
         return self._merged(word_spans(self.text))
 
@@ -127,8 +136,8 @@ class TokenContributions:
         spans : sequence of (int, int)
             Begin and end in characters of `text`: phrases, sentences, words of a tokenizer of yours. They must not
             overlap. A token across two belongs to the one that it shares more with; tokens in none stay as they are. A
-            span without tokens, as behind the place where the text was truncated, is left out; one within a token of
-            the span beside it is put together with that one.
+            span without tokens, as behind the place where the text was truncated, is left out, and one across that
+            place ends there; one within a token of the span beside it is put together with that one.
 
         Raises
         ------
@@ -141,9 +150,10 @@ class TokenContributions:
         units: dict[Any, tuple[str, Span]] = {}
         unit_of_token = []
         spans, owner = spans_of_tokens(self.spans, spans)
+        last = self.read_to if self.unread else len(self.text)
         for i, span in enumerate(owner):
             own = ("token", i) if span < 0 else ("span", int(span))
-            begin, end = self.spans[i] if span < 0 else spans[span]
+            begin, end = self.spans[i] if span < 0 else (spans[span][0], min(spans[span][1], last))
             units.setdefault(own, (self.tokens[i] if span < 0 else self.text[begin:end], (begin, end)))
             unit_of_token.append(own)
         place = {own: row for row, own in enumerate(units)}
@@ -238,6 +248,7 @@ class TokenContributions:
             "logits": self.logits.tolist(),
             "classes": self.classes.tolist(),
             "multilabel": self.multilabel,
+            "read_to": self.read_to,
             "probabilities": self.probabilities.tolist(),
             "predicted": self.predicted,
             "unread": self.unread,

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skspace.inspection._contributions import token_contributions
-from skspace.inspection._plotting import columns_of, diverging, new_axes, shown
+from skspace.inspection._plotting import Fonts, diverging, height_of, new_axes
 from skspace.inspection._reading import check_count, class_indices
+from skspace.inspection._shown import columns_of
 
 __all__ = ["TokenContributionsDisplay"]
 
 _CLASSES = 3
-_ROW = 0.75  # height of a class's row; that of the words is 1
+_ROW, _GAP = 0.75, 0.4  # heights of a class's row, and of what is free below a line; that of the words is 1
 
 
 class TokenContributionsDisplay:
@@ -105,20 +106,21 @@ class TokenContributionsDisplay:
             If `width` is no int of at least 1.
         """
         check_count(width, "width")
-        cells = list(_cells([shown(token, width) for token in self.tokens], width))
+        given, ax = ax, new_axes(self, ax, (8.5, 2.0))
+        mono, fonts = Fonts("monospace"), Fonts()
+        cells = list(_cells([mono.shown(token, width) for token in self.tokens], width))
         n_lines, n_labels = (cells[-1][0] + 1 if cells else 1), len(self.labels)
-        height = 1 + _ROW * n_labels + 0.4  # of a line, with what is left free below it
-        ax = new_axes(self, ax, (8.5, 1.0 + 0.26 * height * n_lines))
+        height = 1 + _ROW * n_labels + _GAP  # of a line
+        if given is None:
+            ax.figure.set_size_inches(8.5, 1.0 + 0.26 * height * n_lines)
         scale = float(np.abs(self.contributions).max(initial=0.0)) or 1.0
         from matplotlib.collections import PolyCollection
 
         boxes, values = [], []
-        for (line, left, right, name), row in zip(cells, self.contributions, strict=True):
-            top = line * height
-            ax.text((left + right) / 2, top + 0.55, name, parse_math=False, **_word_style(ax, width))
+        for (line, left, right, _), row in zip(cells, self.contributions, strict=True):
             for i, value in enumerate(row):
-                y0, y1 = top + 1 + _ROW * i, top + 1 + _ROW * (i + 1)
-                boxes.append([(left, y0), (right, y0), (right, y1), (left, y1)])
+                y0 = line * height + 1 + _ROW * i
+                boxes.append([(left, y0), (right, y0), (right, y0 + _ROW), (left, y0 + _ROW)])
                 values.append(value)
         heat = PolyCollection(boxes, array=np.array(values), cmap=diverging(), edgecolors="#DDDDDD", linewidths=0.5)
         heat.set_clim(-scale, scale)
@@ -126,13 +128,28 @@ class TokenContributionsDisplay:
         ax.set_xlim(-0.5, width + 0.5)
         ax.set_ylim(n_lines * height, -0.2)
         ticks = [line * height + 1 + _ROW * (i + 0.5) for line in range(n_lines) for i in range(n_labels)]
-        ax.set_yticks(ticks, [shown(label) for label in self.labels] * n_lines, parse_math=False)
+        names = [fonts.shown(label) for label in self.labels] * n_lines
+        ax.set_yticks(ticks, names, parse_math=False, family=fonts.families)
         ax.set_xticks([])
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
+        inches = height_of(ax) / 72
         self.colorbar_ = ax.figure.colorbar(
-            heat, ax=ax, label="contribution to the logit", location="bottom", shrink=0.5, aspect=30
+            heat,
+            ax=ax,
+            label="contribution to the logit",
+            location="bottom",
+            shrink=0.5,
+            aspect=30,
+            fraction=min(0.3, 0.4 / inches),
+            pad=min(0.1, 0.1 / inches),
         )
+        ax.figure.draw_without_rendering()  # labels and colour bar take their room, and words have what is left
+        size = _size_of_words(ax, width, n_lines * height + 0.2)
+        ax.tick_params(labelsize=min(10.0, _ROW / 1.3 * height_of(ax) / (n_lines * height + 0.2)))
+        for line, left, right, name in cells:
+            place = (left + right) / 2, line * height + 0.55
+            ax.text(*place, name, ha="center", va="center", family=mono.families, fontsize=size, parse_math=False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -148,7 +165,7 @@ def _cells(words: Sequence[str], width: int) -> Any:
         left += n
 
 
-def _word_style(ax: Any, width: int) -> dict[str, Any]:
-    inches = ax.get_position().width * ax.figure.get_size_inches()[0]
-    size = min(11.0, 72 * inches / (width + 1) / 0.62)  # a character of the font is some 0.6 of its size wide
-    return {"ha": "center", "va": "center", "family": "monospace", "fontsize": size}
+def _size_of_words(ax: Any, width: int, height: float) -> float:
+    """In points, of a font whose characters are some 0.6 of its size wide."""
+    across = ax.get_position().width * ax.figure.get_size_inches()[0] * 72 / (width + 1)
+    return min(11.0, across / 0.62, height_of(ax) / 1.2 / height)

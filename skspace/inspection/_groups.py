@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["GroupErrors", "Polarization", "group_errors", "polarization"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Polarization:
     """To which of two classes each word pulls, in the mean over its occurrences.
 
@@ -48,6 +48,9 @@ class Polarization:
     contributions: NDArray[np.float64]
     alignments: NDArray[np.float64]
     examples: list[str]
+
+    def __repr__(self) -> str:
+        return f"<Polarization: {len(self.words)} words between {self.label!r} and {self.other!r}>"
 
     def to_frame(self) -> DataFrame:
         """A pandas data frame, a row a word."""

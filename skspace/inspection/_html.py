@@ -15,21 +15,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import regex
 from numpy.typing import NDArray
 
-__all__ = ["fragment", "save_page", "visible"]
+from skspace.inspection._shown import visible
+
+__all__ = ["fragment", "save_page"]
 
 _FOR, _AGAINST = "0,114,178", "213,94,0"  # red, green, blue; of Okabe and Ito's palette
 _DEEPEST = 0.55  # opacity: text keeps a contrast of 4.5 to 1 on white and on black
 _FAINTEST = 0.04  # what is less is not coloured at all
 _NAMED = 3  # tokens that the sentence under the text names on each side
-
-# What cannot be seen, or turns the direction of the page, so that a reader sees another text than the model has read.
-# Joiners and variation selectors stay: emoji and several scripts are written with them.
-_HIDDEN = regex.compile(
-    r"[[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]--[\t\n\u200c\u200d\p{Variation_Selector}]]", regex.V1
-)
 
 _STYLE = """<style>
 .skspace-why{max-width:60em;line-height:1.5}
@@ -69,11 +64,6 @@ class _Piece(NamedTuple):
     text: str
     kind: str  # "token", "special", "between" or "unseen"
     values: NDArray[np.float64] | None  # (n_classes,)
-
-
-def visible(text: str) -> str:
-    """With what cannot be seen, or turns the direction of the page, named by its code point; tabs and lines kept."""
-    return _HIDDEN.sub(lambda sign: f"⟦U+{ord(sign[0]):04X}⟧", text)
 
 
 def _direction(text: str) -> str:
@@ -126,7 +116,11 @@ def _pieces(explanation: Any) -> Iterator[_Piece]:
             last, end = len(shown) - 1, stop
     yield from shown
     if end < len(text):
-        yield _Piece(text[end:], "unseen" if explanation.unread else "between", None)
+        read_to = len(text) - len(explanation.unread)
+        if end < read_to:
+            yield _Piece(text[end:read_to], "between", None)
+        if explanation.unread:
+            yield _Piece(explanation.unread, "unseen", None)
 
 
 def _head(explanation: Any) -> str:

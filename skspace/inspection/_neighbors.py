@@ -32,6 +32,7 @@ class Neighbors:
         Between centroids, in all spaces together.
     texts : list of str of length n_neighbors
     labels : list of length n_neighbors, or None
+        As they were given; with several a text the list of each text's, as in `predicted`.
     """
 
     text: str
@@ -76,13 +77,15 @@ def neighbors(
     TypeError
         If `clf` is no SpaceClassifier or was fitted on vectors; if the texts are none.
     ValueError
-        If y has another length than the reference texts, or n_neighbors is no int of at least 1.
+        If y has another length than the reference texts or, with several labels a text, is no such matrix, or
+        n_neighbors is no int of at least 1.
     sklearn.exceptions.NotFittedError
 
     Notes
     -----
     Distance is that of `SpaceClassifier.transform`: of centroids in every space of every member. Neighbors are similar
-    in what the model looks at; that does not make them the reason of its answer, which `token_contributions` gives.
+    in what the model looks at; that does not make them the reason of its answer, which `token_contributions` gives. A
+    text that is among the reference texts is its own nearest neighbor, at distance 0.
     """
     check_classifier(clf)
     if clf.encoder_ is None:
@@ -91,7 +94,7 @@ def neighbors(
             "sklearn.neighbors.NearestNeighbors on clf.transform(X)."
         )
     texts, reference_texts = check_texts(texts), check_texts(reference_texts, name="reference_texts")
-    labels = None if y is None else check_y(y, len(reference_texts), "reference_texts")
+    labels = None if y is None else _labels(clf, y, len(reference_texts))
     check_count(n_neighbors, "n_neighbors")
     index = NearestNeighbors(n_neighbors=min(n_neighbors, len(reference_texts)), metric=metric)
     index.fit(clf.transform(reference_texts))
@@ -107,6 +110,18 @@ def neighbors(
         )
         for text, predicted, near, far in zip(texts, _predicted(clf, texts), rows, distances, strict=True)
     ]
+
+
+def _labels(clf: Any, y: Any, n_texts: int) -> list[Any]:
+    if not clf._multilabel:
+        return check_y(y, n_texts, "reference_texts")
+    matrix = np.asarray(y)
+    if matrix.shape != (n_texts, len(clf.classes_)):
+        raise ValueError(
+            f"y must be a matrix of zeros and ones of shape ({n_texts}, {len(clf.classes_)}), since a text may have "
+            f"several labels: a row a reference text, a column a class. Got shape {matrix.shape} instead."
+        )
+    return [clf.classes_[row > 0].tolist() for row in matrix]
 
 
 def _predicted(clf: Any, texts: list[str]) -> list[Any]:

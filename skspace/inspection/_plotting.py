@@ -1,4 +1,4 @@
-"""What the displays share: the way to matplotlib, colours, axes.
+"""What the displays share: the way to matplotlib, colours, axes, fonts.
 
 matplotlib is imported when something is drawn, and by this file only. Colours are Okabe and Ito's, which colour-blind
 readers tell apart; classes differ in their markers too.
@@ -7,16 +7,22 @@ readers tell apart; classes differ in their markers too.
 from __future__ import annotations
 
 import unicodedata
-from bisect import bisect_right
-from itertools import accumulate
+from functools import cache
 from typing import Any
 
-from skspace.inspection._html import visible
+from skspace.inspection._shown import shown, visible
 
-__all__ = ["AGAINST", "FOR", "MARKERS", "MUTED", "PALETTE", "columns_of", "diverging", "new_axes", "shown"]
+__all__ = ["AGAINST", "FOR", "MARKERS", "MUTED", "PALETTE", "Fonts", "diverging", "height_of", "new_axes"]
 
 FOR, AGAINST, MUTED = "#0072B2", "#D55E00", "#999999"
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8A6D00")
+# What matplotlib's own fonts lack, other scripts and emoji, is written in those of these that are installed.
+_MORE_FONTS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Hiragino Sans", "PingFang SC", "Microsoft YaHei"),
+    *("Yu Gothic", "Malgun Gothic", "Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Nirmala UI"),
+    *("Noto Sans Thai", "Leelawadee UI", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Ethiopic"),
+    *("Noto Emoji", "Noto Sans Symbols 2", "Segoe UI Emoji", "Segoe UI Symbol", "Symbola", "Arial Unicode MS"),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -61,15 +67,44 @@ def diverging() -> Any:
     return LinearSegmentedColormap.from_list("skspace", [AGAINST, "#FFFFFF", FOR])
 
 
-def shown(text: Any, n: int = 30) -> str:
-    """A label or word on one line, of `n` columns at most."""
-    line = " ".join(visible(str(text)).split())
-    ends = list(accumulate(map(columns_of, line), initial=0))
-    return line if ends[-1] <= n else line[: bisect_right(ends, n - 1) - 1] + "…"
+def height_of(ax: Any) -> float:
+    """Of axes, in points."""
+    return float(ax.get_position().height * ax.figure.get_size_inches()[1] * 72)
 
 
-def columns_of(text: str) -> int:
-    """How many columns of a fixed-width font a text takes."""
-    return sum(
-        0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text
-    )
+class Fonts:
+    """What labels and words are written in.
+
+    Attributes
+    ----------
+    families : list of str
+        As matplotlib wants them, in the order in which they are tried for each sign.
+    """
+
+    def __init__(self, family: str | None = None) -> None:
+        from matplotlib import rcParams
+        from matplotlib.font_manager import FontProperties, findfont, fontManager
+
+        installed = set(fontManager.get_font_names())
+        own = rcParams["font.family"] if family is None else [family]
+        self.families = [*own, *(name for name in _MORE_FONTS if name in installed)]
+        self._signs = [_signs_of(findfont(FontProperties(family=[name]))) for name in self.families]
+
+    def shown(self, text: Any, n: int = 30) -> str:
+        """As `shown`; signs that no font has stand there by their code points, as do those that cannot be seen."""
+        return shown("".join(map(self._written, visible(str(text)))), n)
+
+    def _written(self, sign: str) -> str:
+        if sign.isspace() or any(ord(sign) in signs for signs in self._signs):
+            return sign
+        # What joins or varies the signs beside it says nothing without them.
+        joins = sign in "\u200c\u200d" or unicodedata.name(sign, "").startswith("VARIATION SELECTOR")
+        return "" if joins else f"⟦U+{ord(sign):04X}⟧"
+
+
+@cache
+def _signs_of(path: str) -> frozenset[int]:
+    """Code points that a font has."""
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(path).get_charmap())

@@ -27,12 +27,16 @@ def head(centroids: NDArray[np.float64], coef: NDArray[np.float64]) -> NDArray[n
 def parts_of(texts: list[str], spans: Any) -> list[list[Span]]:
     if spans is None:
         return [word_spans(text) for text in texts]
-    if isinstance(spans, str) or not hasattr(spans, "__len__") or len(spans) != len(texts):
+    if isinstance(spans, str) or not hasattr(spans, "__len__") or len(spans) != len(texts) or any(map(_is_span, spans)):
         raise ValueError(
             f"spans must be one sequence of (begin, end) a text, for {len(texts)} texts. Got {spans!r:.200} instead; "
             "of a single text write [spans]."
         )
     return [check_spans(of_text, len(text)) for of_text, text in zip(spans, texts, strict=True)]
+
+
+def _is_span(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and not any(map(np.ndim, value))
 
 
 class Pooled:

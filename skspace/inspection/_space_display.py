@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from skspace._operators import Spaces
-from skspace.inspection._plotting import MARKERS, MUTED, PALETTE, new_axes, shown
+from skspace.inspection._plotting import MARKERS, MUTED, PALETTE, Fonts, new_axes
 from skspace.inspection._reading import check_count, check_place, check_texts_for, check_y, class_index, read
 
 __all__ = ["ConceptSpaceDisplay"]
@@ -108,7 +108,7 @@ class ConceptSpaceDisplay:
         member = check_place(member, "member", clf.net_.module_.operators.n_members)
         if on not in ("texts", "tokens"):
             raise ValueError(f"The 'on' parameter must be 'texts' or 'tokens'. Got {on!r} instead.")
-        if n_components not in (2, 3):
+        if not isinstance(n_components, (int, np.integer)) or n_components not in (2, 3):
             raise ValueError(f"The 'n_components' parameter must be 2 or 3. Got {n_components!r} instead.")
         check_count(max_points, "max_points")
         classes = _classes_of(clf, texts, y)
@@ -137,7 +137,8 @@ class ConceptSpaceDisplay:
             Itself.
         """
         deep = self.points.shape[1] == 3
-        ax = new_axes(self, ax, (7.0, 5.0), projection="3d" if deep else None)
+        given, ax = ax, new_axes(self, ax, (8.0, 5.5) if deep else (7.0, 5.0), projection="3d" if deep else None)
+        fonts = Fonts()
         size = float(np.clip(2e4 / max(len(self.points), 1), 6, 30))
         self.scatters_ = [
             ax.scatter(
@@ -147,7 +148,7 @@ class ConceptSpaceDisplay:
                 marker=marker,
                 alpha=0.7,
                 linewidths=0,
-                label=f"{shown(name)} ({mask.sum()})",
+                label=f"{fonts.shown(name)} ({mask.sum()})",
             )
             for name, mask, colour, marker in self._kinds()
         ]
@@ -155,22 +156,30 @@ class ConceptSpaceDisplay:
             getattr(ax, f"set_{axis}label")(name)
             if not self.projected and name != "":
                 getattr(ax, f"set_{axis}lim")(-1.05, 1.05)
+                if deep:
+                    getattr(ax, f"set_{axis}ticks")([-1, 0, 1])
+        if deep:
+            ax.set_box_aspect(None, zoom=0.85)  # the names of the axes lie outside the box
         if self.axis_names[-1] == "":
             ax.set_yticks([])
-        ax.set_title(f"The space of {shown(self.space)}", parse_math=False)
-        legend = ax.legend(
+        title = f"The space of {fonts.shown(self.space)}"
+        ax.set_title(title, parse_math=False, family=fonts.families, fontsize="medium" if deep else None)
+        # Beside axes in 3-D the layout leaves no room for a legend of theirs.
+        outside = deep and given is None
+        legend = (ax.figure if outside else ax).legend(
             self.scatters_,
             ["class"] * len(self.scatters_),  # named below: a legend leaves out what begins with _
             title="class",
             fontsize="small",
-            loc="upper left",
-            bbox_to_anchor=(1.05 if deep else 1.0, 1.0),
+            loc="outside right upper" if outside else "upper left",
+            bbox_to_anchor=None if outside else (1.0, 1.0),
             frameon=False,
         )
         for handle, name, scatter in zip(legend.legend_handles, legend.get_texts(), self.scatters_, strict=True):
             handle.set_sizes([30])
             name.set_parse_math(False)
             name.set_text(scatter.get_label())
+            name.set_fontfamily(fonts.families)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -198,6 +207,10 @@ def _classes_of(clf: Any, texts: list[str], y: Any) -> list[Any]:
             )
         return clf.predict(texts).tolist()
     labels = check_y(y, len(texts))
+    if labels and np.ndim(labels[0]):
+        raise ValueError(
+            f"y must be one class a text to colour by, of {clf.classes_.tolist()}. Got {np.ndim(y)} dimensions instead."
+        )
     for label in labels:
         class_index(clf.classes_, label, "y")
     return labels

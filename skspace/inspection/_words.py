@@ -37,9 +37,8 @@ def word_spans(text: str) -> list[Span]:
     return [match.span() for match in _WORD.finditer(text)]
 
 
-def unread(text: str, spans: Sequence[Span]) -> str:
-    """What lies behind the last of the tokens' spans; empty where that is nothing that can be read."""
-    end = max((stop for _, stop in spans), default=0)
+def unread(text: str, end: int) -> str:
+    """What lies behind `end`; empty where that is nothing that can be read."""
     return text[end:] if _READABLE.search(text, end) else ""
 
 
