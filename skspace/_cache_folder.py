@@ -18,9 +18,13 @@ import platformdirs
 
 from skspace._shard import FORMAT, SHARD_NAME, TEMPORARY_NAME
 
-__all__ = ["DEFAULT_MAX_BYTES", "CacheLimit", "ShardFile", "cache_folder", "evict", "shard_files", "version_folder"]
+__all__ = [
+    "DEFAULT_MAX_BYTES", "CacheLimit", "ShardFile", "cache_folder", "evict", "namespace_folders", "shard_files",
+    "size_in_bytes", "version_folder",
+]  # fmt: skip
 
 DEFAULT_MAX_BYTES = 64 * 2**30
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _ROOM_LEFT = 0.1  # evicting makes this share of the limit free, so that the next shard does not evict again
 _LOOK_AGAIN_BYTES = 256 * 2**20  # written by this process between two looks at the whole folder
 _STALE_SECONDS = 3600.0  # a temporary file older than this belongs to a process that has died
@@ -38,9 +42,25 @@ class ShardFile(NamedTuple):
 def cache_folder(cache_dir: str | os.PathLike[str] = "auto") -> Path:
     """Resolve "auto": ``$SKSPACE_CACHE_DIR``, or the user's cache folder."""
     folder = os.fspath(cache_dir)
-    if folder in ("auto", ""):
-        folder = os.environ.get("SKSPACE_CACHE_DIR") or platformdirs.user_cache_dir("skspace", appauthor=False)
-    return Path(folder).expanduser().absolute()
+    try:
+        if folder in ("auto", ""):
+            folder = os.environ.get("SKSPACE_CACHE_DIR") or platformdirs.user_cache_dir("skspace", appauthor=False)
+        os.fsencode(folder)
+        if "\0" in folder:
+            raise ValueError("embedded null character")
+        return Path(folder).expanduser().absolute()
+    except (RuntimeError, ValueError) as error:  # no home, or no path
+        raise ValueError(
+            f"The cache folder cannot be told ({error}): cache_dir is {cache_dir!r}. Set cache_dir or the environment "
+            "variable SKSPACE_CACHE_DIR to a path; with cache_dir=None nothing is kept."
+        ) from error
+
+
+def size_in_bytes(text: str) -> int | None:
+    """A number such as 1000, 500M or 20G; None where it is none."""
+    unit = text[-1:].upper()
+    number = text[:-1] if unit in "KMGT" else text
+    return int(number) * _UNITS[unit if unit in "KMGT" else ""] if number.isdecimal() else None
 
 
 def version_folder(cache_dir: str | os.PathLike[str]) -> Path:
@@ -68,7 +88,9 @@ def evict(max_bytes: int, cache_dir: str | os.PathLike[str] = "auto", *, dry_run
     list of ShardFile
         What was deleted, or would be.
     """
-    files = [file for folder in _namespace_folders(cache_dir) for file in shard_files(folder)]
+    files = [file for folder in namespace_folders(cache_dir) for file in shard_files(folder)]
+    if not dry_run:
+        _remove_stale(cache_dir)
     excess = sum(file.n_bytes for file in files) - max_bytes
     deleted = []
     for file in sorted(files, key=lambda f: f.last_used):
@@ -109,10 +131,10 @@ class CacheLimit:
             self._warn(f"The embedding cache in {self.cache_dir} cannot be kept under its limit ({error}).")
 
     def _look(self) -> None:
-        _remove_stale(self.cache_dir)
         assert self.max_bytes is not None  # noqa: S101 - for the type checker; `written` returned
-        total = sum(file.n_bytes for folder in _namespace_folders(self.cache_dir) for file in shard_files(folder))
+        total = sum(file.n_bytes for folder in namespace_folders(self.cache_dir) for file in shard_files(folder))
         if total <= self.max_bytes:
+            _remove_stale(self.cache_dir)
             return
         evicted = evict(int(self.max_bytes * (1 - _ROOM_LEFT)), self.cache_dir)
         if any(time.time() - file.last_used < _BUSY_SECONDS for file in evicted):
@@ -130,7 +152,7 @@ class CacheLimit:
 
 def _remove_stale(cache_dir: str | os.PathLike[str]) -> None:
     """Delete what processes that were killed have left half written."""
-    for folder in _namespace_folders(cache_dir):
+    for folder in namespace_folders(cache_dir):
         for entry in _entries(folder):
             if TEMPORARY_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with suppress(FileNotFoundError):  # it was not stale after all, and has its own name now
@@ -138,8 +160,12 @@ def _remove_stale(cache_dir: str | os.PathLike[str]) -> None:
                         _unlinked(Path(entry.path))
 
 
-def _namespace_folders(cache_dir: str | os.PathLike[str]) -> list[Path]:
-    return [Path(e.path) for e in _entries(version_folder(cache_dir)) if e.is_dir(follow_symlinks=False)]
+def namespace_folders(cache_dir: str | os.PathLike[str]) -> list[Path]:
+    """By name; none that a link leads to, where nothing is ours to delete."""
+    parent = version_folder(cache_dir)
+    if parent.is_symlink():
+        return []
+    return sorted(Path(e.path) for e in _entries(parent) if e.is_dir(follow_symlinks=False))
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

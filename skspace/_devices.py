@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["check_can_train", "check_not_lost", "pick_device", "pick_dtype"]
+__all__ = ["check_can_train", "check_not_lost", "pick_device", "pick_dtype", "precision"]
 
 
 def pick_device(device: str, *, estimator: str) -> torch.device:
@@ -56,6 +56,16 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     else:
         fast = False
     return torch.bfloat16 if fast else torch.float32
+
+
+def precision(dtype: torch.dtype, device: torch.device) -> str:
+    """What is computed in, in words; part of the store's key, since a program may allow coarser products of float32."""
+    name = str(dtype).removeprefix("torch.")
+    matmul = getattr(torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn, "matmul", None)
+    allowed = getattr(matmul, "fp32_precision", None)
+    if allowed is None:  # before torch 2.9
+        allowed = {"highest": "ieee", "high": "tf32"}.get(torch.get_float32_matmul_precision(), "bf16")
+    return name if dtype != torch.float32 or allowed in ("none", "ieee") else f"{name}, products in {allowed}"
 
 
 @cache  # for forks, which cannot ask any more

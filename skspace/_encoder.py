@@ -24,8 +24,8 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from skspace._cache_folder import DEFAULT_MAX_BYTES, CacheLimit, cache_folder
-from skspace._devices import check_not_lost, pick_device, pick_dtype
+from skspace._cache_folder import DEFAULT_MAX_BYTES, CacheLimit, cache_folder, size_in_bytes
+from skspace._devices import check_not_lost, pick_device, pick_dtype, precision
 from skspace._encode import EncodingJob, divide
 from skspace._index import Lookup, text_keys
 from skspace._model_files import DEFAULT_MODEL, ModelFiles, RememberedModel, find_model_files, find_remembered
@@ -290,8 +290,9 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         if len(found.missing):
             raise OSError(
                 f"{len(found.missing)} of {len(distinct)} texts are not in the cache {store.folder} after precompute: "
-                "the workers could not write to it, or see another folder under this path. Give a cache_dir that all "
-                "of them share, and check its free space and permissions."
+                "the workers could not write to it, see another folder under this path, or have evicted them again "
+                f"since they take more than its limit of {self._max_bytes()} bytes. Give a cache_dir that all of them "
+                "share, and check its free space, its permissions and cache_max_bytes."
             )
         self._warn_truncated(found.truncated[inverse])
         return n_encoded
@@ -441,7 +442,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
             "layer": layer,
             "max_length": int(self.max_length),
             "special_tokens": self.special_tokens,
-            "computed": str(self._dtype(files, self._device())).removeprefix("torch."),
+            "computed": precision(self._dtype(files, self._device()), self._device()),
             "stored": "float16",
         }
         return _shared_cache(os.fspath(self.cache_dir), self._max_bytes(), namespace, f"{files.name}-layer{layer}")
@@ -450,11 +451,12 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         if self.cache_max_bytes != "auto":
             return None if self.cache_max_bytes is None else int(self.cache_max_bytes)
         said = os.environ.get("SKSPACE_CACHE_MAX_BYTES") or str(DEFAULT_MAX_BYTES)
-        if not said.isdecimal() or int(said) == 0:
+        if not (max_bytes := size_in_bytes(said)):
             raise ValueError(
-                f"The environment variable SKSPACE_CACHE_MAX_BYTES must be a number of bytes. Got {said!r} instead."
+                "The environment variable SKSPACE_CACHE_MAX_BYTES must be a number of bytes, or one with a unit such "
+                f"as 500M or 20G. Got {said!r} instead."
             )
-        return int(said)
+        return max_bytes
 
 
 def _encode_part(encoder: TokenEncoder, texts: list[str]) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["acquire", "release"]
+__all__ = ["acquire", "has_no_locks", "release"]
 
 
 def acquire(folder: Path, names: Sequence[str], *, wait: bool) -> list[FileLock] | None:
@@ -30,7 +30,9 @@ def acquire(folder: Path, names: Sequence[str], *, wait: bool) -> list[FileLock]
     held: list[FileLock] = []
     try:
         for name in sorted(names):
-            lock = FileLock(folder / name, mode=0o600)
+            # Without fallback: it takes a file that is there for a lock that is held, and the file of a process that
+            # died on another machine, or that had real locks, for one that is held for ever.
+            lock = FileLock(folder / name, mode=0o600, fallback_to_soft=False)
             lock.acquire(timeout=-1 if wait else 0)
             held.append(lock)
     except BaseException as error:
@@ -39,6 +41,12 @@ def acquire(folder: Path, names: Sequence[str], *, wait: bool) -> list[FileLock]
             return None
         raise
     return held
+
+
+def has_no_locks(error: Exception) -> bool:
+    """Whether `acquire` failed since the disk has no locks, rather than for lack of room or right."""
+    no_locks = errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP
+    return isinstance(error, NotImplementedError) or (isinstance(error, OSError) and error.errno in no_locks)
 
 
 def release(held: Sequence[FileLock]) -> None:

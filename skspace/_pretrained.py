@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skspace._open_files import open_to_read
 from skspace._safetensors import Damage, extent, read_header, save
-from skspace._shard import open_to_read
 
 __all__ = [
     "CONFIG",

@@ -10,16 +10,12 @@ meanwhile, as long as the process may have so many files open.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import itertools
 import json
 import os
 import re
-import stat
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -31,10 +27,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skspace._open_files import OpenFile, changed, identity_of, open_to_read
 from skspace._safetensors import Damage, extent, read_header, read_tensor, written_header
 
 __all__ = [
-    "FORMAT", "SHARD_NAME", "TEMPORARY_NAME", "Keys", "Reader", "Shard", "all_finite", "open_to_read", "write_beside",
+    "FORMAT", "SHARD_NAME", "TEMPORARY_NAME", "Keys", "Reader", "Shard", "all_finite", "write_beside",
     "write_shard",
 ]  # fmt: skip
 
@@ -156,7 +153,7 @@ class Shard:
 
     def open(self) -> Reader:
         """A reader of the values; the caller compares its identity or digest before trusting it."""
-        return Reader(self.path, self.begin, self.n_tokens, self.n_features)
+        return Reader(self.path, self.begin, self.n_tokens, self.n_features, self.values_digest)
 
     def touch(self) -> None:
         """Leave a mark that the shard is in use, for `evict`: the file's time of last access, now and then."""
@@ -173,19 +170,19 @@ class Reader:
 
     dtype = VALUES_DTYPE
 
-    def __init__(self, path: Path, begin: int, n_tokens: int, n_features: int) -> None:
-        self.path, self.begin, self.shape = path, begin, (n_tokens, n_features)
-        self._file = _OpenFile(path)
+    def __init__(self, path: Path, begin: int, n_tokens: int, n_features: int, values_digest: str) -> None:
+        self.path, self.begin, self.shape, self.values_digest = path, begin, (n_tokens, n_features), values_digest
+        self._file = OpenFile(path)
         self.identity = self._file.identity
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as a path; as the values themselves where another process has taken the file away meanwhile."""
         try:
-            there = _identity(os.stat(self.path)) == self.identity
+            there = identity_of(os.stat(self.path)) == self.identity
         except OSError:
             there = False
         if there:
-            return Reader, (self.path, self.begin, *self.shape)
+            return _reader, (self.path, self.begin, *self.shape, self.values_digest, self.identity)
         return np.asarray, (self.read_all(),)
 
     def read_runs(self, runs: Iterable[tuple[int, int, int]], out: NDArray[Any]) -> None:
@@ -194,6 +191,7 @@ class Reader:
             raise ValueError(f"A shard gives float16, (n, {self.shape[1]}). Got {out.dtype}, {out.shape} instead.")
         if out.nbytes == 0:
             return
+        self._file.check_unchanged()
         view, width = out.data.cast("B"), self.shape[1] * VALUES_DTYPE.itemsize
         file = self._file.borrow()
         try:
@@ -239,102 +237,12 @@ class Reader:
         return digest.hexdigest()
 
 
-class _OpenFile:
-    """A file held open for reading; closed and opened again where the process would have too many."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.users, self.last_used = 0, 0
-        self._file = [-1]  # in a list, so that what closes it in the end need not know this object
-        weakref.finalize(self, _close, self._file)
-        self.identity: tuple[int, ...] | None = None
-        self.borrow()
-        self.give_back()
-
-    def borrow(self) -> int:
-        """The file's descriptor, which stays open until it is given back."""
-        with _opening:
-            if self._file[0] < 0:
-                self._open()
-            self.users += 1
-            self.last_used = next(_clock)
-            return self._file[0]
-
-    def give_back(self) -> None:
-        with _opening:
-            self.users -= 1
-
-    def _open(self) -> None:
-        if len(_open_files) >= _max_open_files():
-            idle = sorted((f for f in _open_files if not f.users), key=lambda f: f.last_used)
-            for file in idle[: len(idle) // 4 + 1]:
-                _close(file._file)
-                _open_files.discard(file)
-        gone = (
-            f"The cached embeddings in {self.path} have gone: cleared, evicted or merged into another file. Transform "
-            "the texts again: what is missing is computed anew."
-        )
-        try:
-            opened = open_to_read(self.path, os.O_RDONLY)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(gone) from error
-        identity = _identity(os.fstat(opened))
-        if self.identity not in (None, identity):
-            os.close(opened)
-            raise FileNotFoundError(gone)
-        self.identity, self._file[0] = identity, opened
-        _open_files.add(self)
-
-
-_opening = threading.Lock()
-_clock = itertools.count()
-_open_files: weakref.WeakSet[_OpenFile] = weakref.WeakSet()
-
-
-def _max_open_files() -> int:
-    """Half of what the process may have open: the rest is the program's."""
-    try:
-        import resource
-    except ImportError:  # Windows, whose C library allows 512
-        return 256
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 2**15 if limit == resource.RLIM_INFINITY else max(1, limit // 2)
-
-
-def _close(file: list[int]) -> None:
-    if file[0] >= 0:
-        os.close(file[0])
-        file[0] = -1
-
-
-def open_to_read(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a regular file; a pipe or device that somebody has put there would block whoever reads it.
-
-    Leaves no trace in the time of last access, which is `Shard.touch`'s, where that is allowed (Linux).
-    """
-    flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # the first on Windows, the second elsewhere
-    try:
-        file = os.open(path, flags | getattr(os, "O_NOATIME", 0))
-    except PermissionError:  # another user's file, perhaps readable all the same
-        file = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
-    return file
-
-
-def _new_lock() -> None:
-    """After a fork: whoever held the lock does not live in this process."""
-    global _opening
-    _opening = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock)
-
-
-def _identity(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _reader(path: Path, begin: int, n_tokens: int, n_features: int, digest: str, identity: tuple[int, ...]) -> Reader:
+    """A reader that has travelled. Where the file has another identity, as on another machine, what is in it counts."""
+    reader = Reader(path, begin, n_tokens, n_features, digest)
+    if reader.identity != identity and reader.digest() != digest:
+        raise OSError(changed(path))
+    return reader
 
 
 def _preadv(file: int, views: Sequence[memoryview], position: int) -> int:

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skspace._index import KeyIndex, Lookup, lock_of
-from skspace._locks import acquire, release
+from skspace._locks import acquire, has_no_locks, release
 from skspace._ragged import RaggedArray
 from skspace._safetensors import Damage
 from skspace._shard import (
@@ -93,6 +93,7 @@ class TokenStore:
         self._warned: set[tuple[Any, ...]] = set()
         self._listed = -math.inf  # when the folder was read, on the monotonic clock
         self._keep_damaged = False
+        self._damaged: set[Path] = set()  # found so, since somebody last asked
         self._threads = threading.RLock()
         self._pending: dict[bytes, tuple[NDArray[np.float16], bool]] = {}  # see write_later
         self._pending_since = 0.0
@@ -151,7 +152,8 @@ class TokenStore:
             return False
         vectors, truncated = self._pending.get(keys.tobytes(), (None, False))
         if vectors is not None:
-            found.add(vectors, np.array([0]), np.array([0]), np.array([len(vectors)]), np.array([truncated]))
+            copied = vectors.copy()  # an array of the caller's own, to be changed at will
+            found.add(copied, np.array([0]), np.array([0]), np.array([len(vectors)]), np.array([truncated]))
         return True
 
     def _find(self, keys: Keys, found: Lookup, among: NDArray[np.integer]) -> None:
@@ -245,10 +247,11 @@ class TokenStore:
 
     def _drop(self, path: Path, damage: Exception) -> None:
         """Remove a damaged shard, with a warning; what was in it is computed again."""
+        self._damaged.add(path)
         try:
             stat = path.stat()
             identity = (path.name, stat.st_ino, stat.st_mtime_ns)
-            if not self._keep_damaged:
+            if not (self._keep_damaged or self._leads_elsewhere()):
                 path.unlink()
         except OSError:
             # Not ours to remove (a read-only folder) or gone already: warned of once, passed over from now on.
@@ -305,13 +308,23 @@ class TokenStore:
             self._make_folder()
             return acquire(self.folder / "locks", names, wait=wait)
         except (OSError, NotImplementedError) as error:
-            self._warn_unwritable(error)  # the worst case is a text encoded twice
+            if has_no_locks(error):
+                self._warn_once(
+                    ("no locks",),
+                    f"The disk of the embedding cache {self.folder} has no file locks ({error}). The work goes on "
+                    "without them, but texts that several processes ask for at once may be encoded by each of them.",
+                )
+            else:
+                self._warn_unwritable(error)
             return []
 
+    def _leads_elsewhere(self) -> bool:
+        """Whoever made the cache folder must not choose where else is written or deleted."""
+        return self.folder.is_symlink() or self.folder.parent.is_symlink()
+
     def _make_folder(self) -> None:
-        for folder in (self.folder.parent, self.folder):
-            if folder.is_symlink():  # whoever made the cache folder must not choose where else is written
-                raise OSError(errno.ELOOP, "A link instead of a folder", str(folder))
+        if self._leads_elsewhere():
+            raise OSError(errno.ELOOP, "A link instead of a folder", str(self.folder))
         description = self.folder / "namespace.json"
         if description.exists():
             return
@@ -383,7 +396,7 @@ class TokenStore:
                     self._make_folder()  # whoever cannot write is told so now
                 except OSError as error:
                     self._warn_unwritable(error)
-            self._pending[key.tobytes()] = vectors, truncated
+            self._pending[key.tobytes()] = vectors.copy(), truncated
             if len(self._pending) >= MAX_PENDING or time.monotonic() - self._pending_since > PENDING_SECONDS:
                 self.write_pending()
 
@@ -496,7 +509,7 @@ class TokenStore:
         """
         with self._threads:
             self.write_pending()
-            n_files = len(self._names() or ())
+            self._damaged.clear()
             for name in list(self._shards):
                 self._forget(name)
             self._keep_damaged = dry_run
@@ -506,7 +519,7 @@ class TokenStore:
                     self._open(name, shard)
             finally:
                 self._keep_damaged = False
-            return n_files - len(self._shards)
+            return len(self._damaged)
 
     def clear(self) -> None:
         """Delete all shards of this namespace."""
@@ -514,7 +527,9 @@ class TokenStore:
             self._pending.clear()
             for name in list(self._shards):
                 self._forget(name)
-            if self._exists():
+            if self._leads_elsewhere():
+                self._warn_unwritable(OSError(errno.ELOOP, "A link instead of a folder", str(self.folder)))
+            elif self._exists():
                 self.clear_folder(self.folder)
 
     @staticmethod

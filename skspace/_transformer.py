@@ -126,8 +126,15 @@ class FrozenTransformer:
                 f"The weights in {folder} do not belong to its config.json: {len(missing)} are missing, "
                 f"{missing[0]!r} among them. Download the model again, or write the folder with save_pretrained."
             )
+        self._own_weights()
         if dtype == torch.bfloat16 and device.type == "cpu":
             self._pack()
+
+    def _own_weights(self) -> None:
+        """Copy what may be a memory map of the model's file: who copies another over it would change the model."""
+        if self.device.type == "cpu":
+            for tensor in (*self.model.parameters(), *self.model.buffers()):
+                tensor.data = tensor.data.clone()
 
     # ---------------------------------------------------------------- text to tokens
 
@@ -187,7 +194,7 @@ class FrozenTransformer:
 
     def forward(self, batch: Sequence[Tokens]) -> NDArray[np.float16]:
         """Vectors of the wanted layer, (n_texts, n_padded, n_features); those of a text are the first of its row."""
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             return self._take(self._pad(batch)).to(torch.float16).cpu().numpy()
 
     def _pad(self, batch: Sequence[Tokens]) -> dict[str, torch.Tensor]:

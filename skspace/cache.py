@@ -12,12 +12,14 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from skspace._cache_folder import cache_folder, shard_files, version_folder
+from skspace._cache_folder import cache_folder, namespace_folders, shard_files, size_in_bytes, version_folder
 from skspace._cache_folder import evict as evict_files
+from skspace._open_files import open_to_read
 from skspace._shard import FORMAT
 from skspace._store import TokenStore
 
@@ -25,7 +27,6 @@ __all__ = ["clear", "evict", "info", "verify"]
 
 _DESCRIPTION = "Care for skspace's embedding cache."
 _EPILOG = "verify, evict and clear take --dry-run, behind their name: say what would be done, and do nothing."
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _MAX_DESCRIPTION_BYTES = 2**20
 
 
@@ -42,7 +43,7 @@ def info(cache_dir: str | os.PathLike[str] = "auto") -> list[dict[str, Any]]:
         ``folder``, ``n_bytes`` and ``n_shards`` of the files, ``last_used`` (seconds since the epoch, None where there
         is no file), ``namespace`` (model, layer, max_length …; None where its description is lost).
     """
-    return [_describe(folder) for folder in _folders(cache_dir)]
+    return [_describe(folder) for folder in namespace_folders(cache_dir)]
 
 
 def verify(cache_dir: str | os.PathLike[str] = "auto", *, dry_run: bool = False) -> int:
@@ -57,10 +58,21 @@ def verify(cache_dir: str | os.PathLike[str] = "auto", *, dry_run: bool = False)
     Returns
     -------
     int
-        Number of files that failed. Their texts are encoded again when they are needed.
+        Number of files that failed. Their texts are encoded again when they are needed. Those of a namespace whose
+        description is lost cannot be checked, with a warning.
     """
-    stores = [_store(folder) for folder in _folders(cache_dir)]
-    return sum(store.verify(dry_run=dry_run) for store in stores if store is not None)
+    failed = 0
+    for folder in namespace_folders(cache_dir):
+        if (store := _store(folder)) is not None:
+            failed += store.verify(dry_run=dry_run)
+        elif files := shard_files(folder):
+            warnings.warn(
+                f"{len(files)} files in {folder} cannot be checked, since what they hold is described nowhere: its "
+                "namespace.json is missing or damaged. It is written again when the encoder is used again; until then "
+                f"clear(namespace={folder.name!r}) deletes them.",
+                stacklevel=2,
+            )
+    return failed
 
 
 def evict(max_bytes: int, cache_dir: str | os.PathLike[str] = "auto", *, dry_run: bool = False) -> int:
@@ -109,7 +121,7 @@ def clear(cache_dir: str | os.PathLike[str] = "auto", *, namespace: str | None =
     ValueError
         If there is no such namespace; the message names those that are there.
     """
-    folders = _folders(cache_dir)
+    folders = namespace_folders(cache_dir)
     if namespace is not None:
         names = [folder.name for folder in folders]
         if namespace not in names:
@@ -123,13 +135,6 @@ def clear(cache_dir: str | os.PathLike[str] = "auto", *, namespace: str | None =
         for folder in folders:
             TokenStore.clear_folder(folder)
     return n_bytes
-
-
-def _folders(cache_dir: str | os.PathLike[str]) -> list[Path]:
-    parent = version_folder(cache_dir)
-    if not parent.is_dir():
-        return []
-    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.is_symlink())
 
 
 def _describe(folder: Path) -> dict[str, Any]:
@@ -146,7 +151,7 @@ def _describe(folder: Path) -> dict[str, Any]:
 def _namespace(folder: Path) -> dict[str, Any] | None:
     """What namespace.json says; None where it is lost, damaged, or not what the folder's name was made from."""
     try:
-        with open(folder / "namespace.json", "rb") as file:
+        with open(folder / "namespace.json", "rb", opener=open_to_read) as file:
             namespace = json.loads(file.read(_MAX_DESCRIPTION_BYTES))
         if namespace.pop("format") != FORMAT:
             return None
@@ -205,8 +210,10 @@ def _info_lines(said: argparse.Namespace) -> tuple[list[str], int]:
 
 def _verify_lines(said: argparse.Namespace) -> tuple[list[str], int]:
     failed = verify(said.cache_dir, dry_run=said.dry_run)
+    unknown = sum(len(shard_files(f)) for f in namespace_folders(said.cache_dir) if _namespace(f) is None)
     done = "would be deleted" if said.dry_run else "deleted"
-    return [f"{failed} damaged files {done}" if failed else "all files are sound"], 1 if failed else 0
+    lines = [f"{failed} damaged files {done}"] * bool(failed) + [f"{unknown} files not checked"] * bool(unknown)
+    return lines or ["all files are sound"], 1 if lines else 0
 
 
 def _evict_lines(said: argparse.Namespace) -> tuple[list[str], int]:
@@ -225,11 +232,9 @@ _COMMANDS = {"info": _info_lines, "verify": _verify_lines, "evict": _evict_lines
 
 
 def _size(text: str) -> int:
-    unit = text[-1:].upper()
-    number = text[:-1] if unit in "KMGT" else text
-    if not number.isdecimal():
+    if (n_bytes := size_in_bytes(text)) is None:
         raise argparse.ArgumentTypeError(f"a size such as 500M or 20G is expected, got {text!r}")
-    return int(number) * _UNITS[unit if unit in "KMGT" else ""]
+    return n_bytes
 
 
 def _readable(n_bytes: float) -> str:

@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import pytest
 
-from skspace import TokenEncoder, TokenStore, _cache_folder, _shard, cache
+from skspace import TokenEncoder, TokenStore, _cache_folder, _open_files, _shard, cache
 from skspace._cache_folder import CacheLimit, cache_folder, evict, shard_files
 from skspace._index import text_keys
 
@@ -217,15 +217,17 @@ def test_no_limit(tiny_bert, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:The embedding cache in .* is full")
 def test_limit_from_the_environment(tiny_bert, tmp_path, monkeypatch):
-    monkeypatch.setenv("SKSPACE_CACHE_MAX_BYTES", "1000")
+    monkeypatch.setenv("SKSPACE_CACHE_MAX_BYTES", "1K")
     encoder(tiny_bert, tmp_path).transform(TEXTS)
-    assert n_bytes(tmp_path) <= 1000
+    assert n_bytes(tmp_path) <= 1024
 
 
 @pytest.mark.parametrize("said", ["plenty", "-1", "0", "1.5", "1e9"])
 def test_bad_limit_in_the_environment(tiny_bert, tmp_path, monkeypatch, said):
     monkeypatch.setenv("SKSPACE_CACHE_MAX_BYTES", said)
-    with pytest.raises(ValueError, match=f"SKSPACE_CACHE_MAX_BYTES must be a number of bytes. Got '{re.escape(said)}'"):
+    with pytest.raises(
+        ValueError, match=f"SKSPACE_CACHE_MAX_BYTES must be a number of bytes, .* Got '{re.escape(said)}'"
+    ):
         encoder(tiny_bert, tmp_path).transform(TEXTS)
 
 
@@ -251,6 +253,11 @@ def test_temporary_files_of_dead_processes_are_removed(folder):
     CacheLimit(folder, 10**9).written(1)
     assert not dead.exists()
     assert alive.exists()
+    os.utime(alive, (time.time() - 7200,) * 2)
+    evict(10**9, folder, dry_run=True)
+    assert alive.exists()
+    evict(10**9, folder)
+    assert not alive.exists()
 
 
 def test_folder_that_cannot_be_listed(folder, monkeypatch):
@@ -276,6 +283,23 @@ def test_cache_folder(tmp_path, monkeypatch):
     assert cache_folder("here") == tmp_path / "here"
 
 
+@pytest.mark.parametrize("said", ["~nobody-of-that-name/x", "a\0b", "\ud800"])
+def test_cache_folder_that_cannot_be_told(said):
+    with pytest.raises(ValueError, match=r"The cache folder cannot be told \(.*\): cache_dir is .*. Set cache_dir or"):
+        cache_folder(said)
+
+
+def test_no_home(monkeypatch):
+    monkeypatch.delenv("SKSPACE_CACHE_DIR", raising=False)
+
+    def no_home(*args, **kwargs):
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_cache_dir", no_home)
+    with pytest.raises(ValueError, match=r"could not determine the home directory\): cache_dir is 'auto'"):
+        cache_folder()
+
+
 # ---------------------------------------------------------------- from Python
 
 
@@ -296,9 +320,20 @@ def test_description_that_says_something_else(folder, content):
     (store_of(folder).folder / "namespace.json").write_bytes(content)
     described = cache.info(folder)
     assert [d["namespace"] for d in described] == [None, {"model": "b"}]
-    assert cache.verify(folder) == 0
+    with pytest.warns(
+        UserWarning, match=r"3 files in .* cannot be checked, .* clear\(namespace='a-\w+'\) deletes them"
+    ):
+        assert cache.verify(folder) == 0
     assert cache.clear(folder) > 0
     assert shards(folder) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_pipe_in_place_of_the_description(folder):
+    description = store_of(folder).folder / "namespace.json"
+    description.unlink()
+    os.mkfifo(description)
+    assert [d["namespace"] for d in cache.info(folder)] == [None, {"model": "b"}]
 
 
 @pytest.mark.filterwarnings("ignore:The cached embeddings in .* are damaged")
@@ -353,9 +388,9 @@ def test_clear_of_a_namespace_where_there_is_none(tmp_path):
 # ---------------------------------------------------------------- from a shell
 
 
-def shell(*arguments, **environment):
+def shell(*arguments, strict=True, **environment):
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "skspace.cache", *map(str, arguments)],
+        [sys.executable, "-W", "error" if strict else "ignore", "-m", "skspace.cache", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=os.environ | environment,
@@ -383,6 +418,12 @@ def test_shell(folder):
     assert shell("evict", "1", "--dry-run", SKSPACE_CACHE_DIR=str(folder)).stdout.endswith("KiB would be deleted\n")
     assert len(shards(folder)) == 6
     assert "all files are sound" in shell("--cache-dir", folder, "verify").stdout
+    description = store_of(folder).folder / "namespace.json"
+    kept = description.read_bytes()
+    description.unlink()
+    result = shell("--cache-dir", folder, "verify", strict=False)
+    assert (result.stdout, result.returncode) == ("3 files not checked\n", 1)
+    description.write_bytes(kept)
     assert shell("--cache-dir", folder, "clear", store_of(folder).folder.name).stdout.endswith("KiB deleted\n")
     assert len(shards(folder)) == 3
     assert shell("--cache-dir", folder, "evict", "1K").returncode == 0
@@ -435,7 +476,7 @@ def test_readable_sizes(n_bytes, expected):
 
 
 def test_more_shards_than_open_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(_shard, "_max_open_files", lambda: 3)
+    monkeypatch.setattr(_open_files, "_max_open_files", lambda: 3)
     store = TokenStore(tmp_path, {"model": "a"})
     texts = [f"{i} some words" for i in range(12)]
     for text in texts:
@@ -452,7 +493,7 @@ def test_more_shards_than_open_files(tmp_path, monkeypatch):
 
 
 def test_file_that_was_closed_and_has_gone(tmp_path, monkeypatch):
-    monkeypatch.setattr(_shard, "_max_open_files", lambda: 1)
+    monkeypatch.setattr(_open_files, "_max_open_files", lambda: 1)
     store = TokenStore(tmp_path, {"model": "a"})
     for text in ("first words", "second words"):
         write(store, [text])
@@ -464,7 +505,7 @@ def test_file_that_was_closed_and_has_gone(tmp_path, monkeypatch):
 
 
 def test_file_that_was_closed_and_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(_shard, "_max_open_files", lambda: 1)
+    monkeypatch.setattr(_open_files, "_max_open_files", lambda: 1)
     store = TokenStore(tmp_path, {"model": "a"})
     for text in ("first words", "second words"):
         write(store, [text])
@@ -482,9 +523,9 @@ def test_half_of_the_files_are_the_programs(monkeypatch, limit, expected):
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(resource, "getrlimit", lambda what: (limit, limit))
     monkeypatch.setattr(resource, "RLIM_INFINITY", -1)
-    assert _shard._max_open_files() == expected
+    assert _open_files._max_open_files() == expected
 
 
 def test_no_limit_is_known_on_windows(monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert _shard._max_open_files() == 256
+    assert _open_files._max_open_files() == 256

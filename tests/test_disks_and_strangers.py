@@ -19,7 +19,7 @@ import torch
 from safetensors.numpy import save
 from safetensors.torch import load_file, save_file
 
-from skspace import SpaceClassifier, TokenEncoder, _encoder
+from skspace import SpaceClassifier, TokenEncoder, _encoder, cache
 from skspace._index import lock_of, text_keys
 from skspace._shard import write_beside
 from skspace._transformer import FrozenTransformer
@@ -264,6 +264,39 @@ def test_weights_exchanged_between_digest_and_loading(make, tiny_bert, tmp_path,
         make(folder).transform(TEXTS)
 
 
+def test_weights_overwritten_under_a_loaded_model(make, tiny_bert, tmp_path, monkeypatch):
+    """Loaded weights may be a memory map of the file, which whoever copies another over it changes, or cuts short."""
+    monkeypatch.setattr(_encoder, "_transformers", {})
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "model"))
+    encoder = make(folder, cache_dir=None)
+    encoder.transform(TEXTS)
+    (transformer,) = _encoder._transformers.values()
+    batch = transformer.tokenize(TEXTS)
+    before = transformer.forward(batch)
+    path = folder / "model.safetensors"
+    with open(path, "r+b") as file:  # in place
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(path.stat().st_size // 2))
+    np.testing.assert_array_equal(transformer.forward(batch), before)
+    os.truncate(path, 0)
+    transformer.forward(batch)
+
+
+def test_settings_of_the_program_do_not_change_what_is_kept(make):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = make().transform(TEXTS).values
+    np.testing.assert_allclose(inside, make(cache_dir=None).transform(TEXTS).values, rtol=2**-9, atol=1e-4)
+    strict, coarse = make().cache_info()["folder"], make(dtype="bfloat16").cache_info()["folder"]
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        assert make().cache_info()["folder"] != strict
+        assert make(dtype="bfloat16").cache_info()["folder"] == coarse
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert make().cache_info()["folder"] == strict
+
+
 @pytest.mark.parametrize(
     "change", [{"layer": 1}, {"max_length": 5}, {"dtype": "bfloat16"}, {"special_tokens": "drop"}], ids=str
 )
@@ -397,6 +430,24 @@ def test_link_that_leads_outside(make, expected, tmp_path, what):
         rows = encoder.transform(TEXTS)
     np.testing.assert_allclose(rows.values.astype(np.float32), expected.values, rtol=2**-10, atol=1e-5)
     assert {path: path.read_bytes() for path in (outside, *outside.rglob("*")) if path.is_file()} == before
+
+
+@pytest.mark.parametrize("what", [".", ".."])
+def test_damage_behind_a_link_is_not_deleted(make, tmp_path, what):
+    encoder = make()
+    encoder.transform(TEXTS[:10])
+    folder = Path(encoder.cache_info()["folder"])
+    outside, place = tmp_path / "outside", Path(os.path.normpath(folder / what))
+    shutil.move(place, outside)
+    place.symlink_to(outside)
+    theirs = (folder / f"{'a' * 64}.safetensors").resolve()
+    theirs.write_bytes(b"not ours")
+    with pytest.warns(UserWarning, match="are damaged"), pytest.warns(UserWarning, match=UNWRITABLE):
+        encoder.transform(TEXTS)
+    encoder.clear_cache()
+    cache.clear(tmp_path / "cache")
+    cache.evict(0, tmp_path / "cache")
+    assert theirs.read_bytes() == b"not ours"
 
 
 def test_temporary_name_that_leads_outside(make, tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from skspace import RaggedArray, TokenStore
 from skspace import _shard as shard_module
 from skspace import _store as store_module
 from skspace._index import text_keys
+from skspace._open_files import OpenFile
 from skspace._store import MAX_PENDING, MAX_SMALL_SHARDS
 
 NAMESPACE = {"model": "tiny", "layer": 2}
@@ -474,6 +475,19 @@ def test_single_texts_are_written_together(tmp_path):
     write_later(store, "one more text")
     assert len(shards_of(store)) == 1
     assert_found(fresh(store), [*texts, "one more text"])
+
+
+def test_what_is_written_later_is_what_was_given(tmp_path):
+    """Whoever changes the array that it gave, or was given, changes nothing else."""
+    store = TokenStore(tmp_path, NAMESPACE)
+    vectors = vectors_of("some words")
+    store.write_later(text_keys(["some words"]), vectors, False)
+    vectors *= 2
+    found = store.lookup(text_keys(["some words"]))
+    found.segments[found.segment[0]][:] = 0
+    assert_found(store, ["some words"])
+    store.write_pending()
+    assert_found(fresh(store), ["some words"])
 
 
 def test_single_texts_are_written_after_some_seconds(tmp_path, monkeypatch):
@@ -986,17 +1000,36 @@ def test_damage_is_not_forgotten_where_nothing_can_be_removed(tmp_path, monkeypa
     assert path.exists()
 
 
-def test_file_cut_short_while_it_is_read(tmp_path):
+def test_file_cut_short_while_it_is_read(tmp_path, monkeypatch):
     store = filled(tmp_path, TEXTS)
     ragged = as_ragged(store.lookup(text_keys(TEXTS)))
     np.testing.assert_array_equal(ragged[3], vectors_of(TEXTS[3]))
     os.truncate(only_shard(store), 100)
-    with pytest.raises(OSError, match=r"The cached embeddings in .* were cut short while they were in use\. Run again"):
+    with pytest.raises(OSError, match=r"The cached embeddings in .* were changed while they were in use\. Run again"):
         _ = ragged.values
-    with pytest.raises(OSError, match=r"were cut short while they were in use"):
+    monkeypatch.setattr(OpenFile, "check_unchanged", lambda self: None)  # cut a moment later
+    with pytest.raises(OSError, match=r"The cached embeddings in .* were cut short while they were in use\. Run again"):
         _ = ragged[3]
     assert ragged[2].shape == (0, D)  # asks nothing of the file
     assert_damage_is_noticed(fresh(store), TEXTS)
+
+
+def test_file_changed_while_it_is_read(tmp_path):
+    store = filled(tmp_path, TEXTS)
+    ragged, path = as_ragged(store.lookup(text_keys(TEXTS))), only_shard(store)
+    sent = pickle.dumps(ragged)
+    raw = path.read_bytes()
+    spoiled = flip(raw, place_of(raw, "values")[0])
+    with open(path, "r+b") as file:  # in place, as no process of ours does
+        file.write(spoiled)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(OSError, match=r"The cached embeddings in .* were changed while they were in use\. Run again"):
+        _ = ragged.values
+    with pytest.raises(OSError, match=r"were changed while they were in use"):
+        pickle.loads(sent)
+    path.write_bytes(raw)  # another identity, as on another machine, but the right content
+    os.utime(path, ns=(2, 2))
+    np.testing.assert_array_equal(pickle.loads(sent)[3], vectors_of(TEXTS[3]))
 
 
 def test_random_damage(tmp_path):
@@ -1196,10 +1229,26 @@ def test_disk_without_locks(error, tmp_path, monkeypatch):
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
     store = TokenStore(tmp_path, NAMESPACE)
-    with one_warning(r"The embedding cache cannot write to .*(no flock here|No locks available).*goes on without it"):
+    with one_warning(r"The disk of the embedding cache .* has no file locks \(.*(no flock here|No locks available)\)"):
         for text in TEXTS:
             with store.encoding(text_keys(["some words"])):
                 write(store, [text])
+    assert_found(fresh(store), TEXTS)
+
+
+def test_disk_without_flock(tmp_path, monkeypatch):
+    """filelock's own way out, files whose being there is the lock, would wait for those of the dead for ever."""
+    store = filled(tmp_path, TEXTS[:1])
+    with store.encoding(text_keys(TEXTS)):
+        pass  # leaves its files, as every holder does
+
+    def no_flock(file, operation):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_flock)
+    with one_warning(r"has no file locks \(.*Function not implemented\)"), store.encoding(text_keys(TEXTS)) as held:
+        assert held
+        write(store, TEXTS[1:])
     assert_found(fresh(store), TEXTS)
 
 
@@ -1237,6 +1286,23 @@ def test_verify(tmp_path):
     assert store.verify() == 0
     assert_found(store, ["text two", "text four"])
     assert_missing(store, ["text one", "text three"])
+
+
+def test_verify_counts_what_is_damaged_and_nothing_else(tmp_path, monkeypatch):
+    """Not what others write, merge and clear meanwhile, nor what is no file of ours."""
+    store = filled(tmp_path, TEXTS)
+    (store.folder / f"{'0' * 64}.safetensors").mkdir()
+    refresh = store._refresh
+
+    def and_others_write():
+        new = refresh()
+        write(fresh(store), ["one more text"])
+        next(path for path in shards_of(store) if path.is_file()).unlink()
+        return new
+
+    monkeypatch.setattr(store, "_refresh", and_others_write)
+    with pytest.warns(UserWarning, match=r"The embedding cache cannot read .*0000"):
+        assert store.verify() == 0
 
 
 def test_clear(tmp_path):

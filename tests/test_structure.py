@@ -18,6 +18,7 @@ FLOORS = {
     "_safetensors": 0,
     "_index": 0,
     "_locks": 0,
+    "_open_files": 0,
     "_progress": 0,
     "_threads": 0,
     "_devices": 0,
