@@ -49,7 +49,8 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
     ----------
     encoder : None, str, TokenEncoder or "precomputed", default=None
         None is ``TokenEncoder()``, a str a model folder or hub id for it. With "precomputed", X holds vectors instead
-        of texts: a `RaggedArray`, or a 2-D array in which each row is a text of one token. To search parameters of the
+        of texts: a `RaggedArray`, or a 2-D array in which each row is a text of one token. They are divided by one
+        number and not centred: put a StandardScaler before features of different sizes. To search parameters of the
         encoder, as ``encoder__layer``, give a ``TokenEncoder()``.
     n_latent : int or "auto", default="auto"
         Latent axes of a class's space (the paper's m). "auto" is 8 for up to twelve classes and fewer for more, down
@@ -414,6 +415,11 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
 
     def _training_settings(self, n_classes: int, *, stream: bool) -> dict[str, Any]:
         """What `train` takes of the parameters, as plain numbers."""
+        if self.lr * self.weight_decay >= 1:
+            raise ValueError(
+                "The parameters 'lr' and 'weight_decay' of SpaceClassifier must have a product below 1, for each step "
+                f"shrinks what is learned by it. Got lr={self.lr} and weight_decay={self.weight_decay} instead."
+            )
         return {
             "n_classes": n_classes,
             "n_latent": _n_latent(n_classes) if self.n_latent == "auto" else int(self.n_latent),
@@ -534,17 +540,16 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
             if (row := X.find_non_finite()) is not None:
                 raise ValueError(f"X must hold finite numbers only. Got NaN or infinity in row {row} instead.")
             return X
-        if isinstance(X, (list, tuple)) and len(X):
-            if isinstance(X[0], str):
-                raise ValueError(
-                    "With encoder='precomputed', X must hold vectors. Got texts instead; leave encoder out to classify "
-                    "texts."
-                )
-            if np.ndim(X[0]) == 2:
-                raise ValueError(
-                    "With encoder='precomputed', X must be a RaggedArray or a 2-D array. Got a list of 2-D arrays "
-                    "instead; pack them with RaggedArray.from_rows(X)."
-                )
+        if getattr(X, "ndim", 1) == 1 and isinstance(next(iter(X), None), str):
+            raise ValueError(
+                "With encoder='precomputed', X must hold vectors. Got texts instead; leave encoder out to classify "
+                "texts."
+            )
+        if isinstance(X, (list, tuple)) and len(X) and np.ndim(X[0]) == 2:
+            raise ValueError(
+                "With encoder='precomputed', X must be a RaggedArray or a 2-D array. Got a list of 2-D arrays "
+                "instead; pack them with RaggedArray.from_rows(X)."
+            )
         array = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.float16])
         return RaggedArray(array, np.arange(len(array) + 1))
 

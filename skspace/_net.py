@@ -11,9 +11,7 @@ training goes on exactly where it was, without a second copy of the parameters.
 from __future__ import annotations
 
 import math
-import re
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,16 +23,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring, PrintLog
+from skorch.callbacks import PrintLog
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 
 from skspace._accumulation import AccumulatingNet
 from skspace._batches import BatchIterator, LabelledTexts, TokenBatch, in_bfloat16, token_batches
 from skspace._criterion import SpaceCriterion, indicator_of
+from skspace._net_callbacks import checked, line_of_log, ours
 from skspace._operators import ConceptOperators, Spaces
 from skspace._products import segment_sum
-from skspace._progress import Bar
 from skspace._ragged import RaggedArray
 
 __all__ = ["BatchModule", "each_batch", "folded_copy", "history_rows", "most_epochs", "train"]
@@ -42,7 +40,6 @@ __all__ = ["BatchModule", "each_batch", "folded_copy", "history_rows", "most_epo
 _PREDICT_TOKENS = 16384
 _EPOCHS, _MIN_STEPS = 10, 100  # max_epochs="auto": a few hundred texts are not enough for 10 passes to train on
 _LEAST_SHARE = 1e-3  # of a class, where b starts
-_COLOUR = re.compile(r"\x1b\[\d*m")
 _MAX_BYTES_IN_MEMORY = 2**29  # training data up to this are gathered in memory once instead of read batch by batch
 
 
@@ -59,52 +56,6 @@ class BatchModule(nn.Module):
 
     def forward(self, batch: TokenBatch) -> Spaces:
         return self.operators(batch.tokens, batch.lengths)
-
-
-class _LossParts(Callback):
-    """Write the terms of the loss into the history, batch by batch."""
-
-    def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
-        prefix = "train" if training else "valid"
-        for name, part in net.criterion_.parts.items():
-            net.history.record_batch(f"{prefix}_{name}", part.item())
-
-
-class _Watched(Callback):
-    """Tell whoever watches the fit of its epochs. First of those that may end it, so that no epoch is left open."""
-
-    def __init__(self, watcher: Any) -> None:
-        self.watcher = watcher
-
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
-        self.watcher.begin_epoch()
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        if self.watcher.end_epoch(net):
-            raise KeyboardInterrupt
-
-
-class _Progress(Callback):
-    """A bar over the epochs of a fit that takes longer than a moment."""
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        self.bar_ = Bar(total=net.max_epochs, desc="Training", unit="epoch", leave=False)
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        self.bar_.update()
-
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        self.bar_.close()
-        del self.bar_
-
-
-def _no_output(*args: Any) -> None:
-    """Take the place of print as a callback's sink."""
-
-
-def _line_of_log(line: str) -> None:
-    """The same, for the log: in colour on a terminal only."""
-    sys.stdout.write((line if sys.stdout.isatty() else _COLOUR.sub("", line)) + "\n")
 
 
 def train(
@@ -166,6 +117,7 @@ def train(
     skorch.NeuralNet
         Fitted; ``module_.operators`` is folded, in eval mode and on the processor.
     """
+    theirs = deepcopy(checked(callbacks))  # a fit does not change its parameters
     given = data.rows
     if given.nbytes <= _MAX_BYTES_IN_MEMORY:
         data = replace(data, rows=given.in_memory())
@@ -213,13 +165,21 @@ def train(
         iterator_valid__device=device,
         train_split=None if validation is None else predefined_split(validation),
         callbacks=[
-            *_scores(bool(inter_space_weight), bool(intra_space_weight), validation is not None),
-            *_schedule(lr, lr_schedule, max_epochs * n_batches),
-            ("skspace_epochs", _Progress() if watcher is None else _Watched(watcher)),
-            *_stopping(validation is not None, n_iter_no_change),
-            *deepcopy(list(callbacks or ())),  # a fit does not change its parameters
+            *ours(
+                lr,
+                lr_schedule,
+                n_steps=max_epochs * n_batches,
+                terms=[
+                    "cross_entropy",
+                    *["inter_space"] * (inter_space_weight > 0),
+                    *["intra_space"] * (intra_space_weight > 0),
+                ],
+                patience=None if validation is None else n_iter_no_change,
+                watcher=watcher,
+            ),
+            *theirs,
         ],
-        callbacks__print_log=PrintLog(sink=_line_of_log) if verbose else None,
+        callbacks__print_log=PrintLog(sink=line_of_log) if verbose else None,
         device=str(device),
         verbose=verbose,
     )
@@ -282,16 +242,32 @@ def _is_figure(name: str) -> bool:
 # ---------------------------------------------------------------- what the data say before the first step
 
 
-def _root_mean_square(data: LabelledTexts, dtype: torch.dtype) -> float:
-    """Of the training tokens' components, texts weighted; 1 where all are 0."""
+def _root_mean_square(data: LabelledTexts, dtype: torch.dtype, of_squares: torch.dtype | None = None) -> float:
+    """Of the training tokens' components, texts weighted; 1 where all are 0.
+
+    Raises
+    ------
+    ValueError
+        If it is too large for a number of double precision.
+    """
     total, count = 0.0, 0.0
     for indices, batch in token_batches(data.rows, _PREDICT_TOKENS, dtype, "cpu"):
         weight = data.weights[indices].to(torch.float64)
-        length = torch.linalg.vector_norm(batch.tokens, dim=1, keepdim=True).to(torch.float64)
+        norm = torch.linalg.vector_norm(batch.tokens, dim=1, keepdim=True, dtype=of_squares)
+        length = norm.to(torch.float64)
         squares = segment_sum(length.square() / batch.tokens.shape[1], batch.lengths)[:, 0]  # (n_texts,)
         total += float((weight * squares).sum())
         count += float((weight * batch.lengths).sum())
-    return math.sqrt(total / count) if total > 0 else 1.0
+    if total > 0 and math.isfinite(total):
+        return math.sqrt(total / count)
+    if of_squares is None and dtype != torch.float64:  # squares beyond the range of float32
+        return _root_mean_square(data, dtype, torch.float64)
+    if total > 0:
+        raise ValueError(
+            "The vectors must be of a size that can be squared. Got components whose mean square is infinite; scale "
+            "them, with StandardScaler say."
+        )
+    return 1.0
 
 
 def _log_prior(data: LabelledTexts, n_classes: int, positive_weight: Tensor | None) -> Tensor:
@@ -308,37 +284,6 @@ def _log_prior(data: LabelledTexts, n_classes: int, positive_weight: Tensor | No
 
 
 # ---------------------------------------------------------------- the parts of the net
-
-
-def _scores(inter: bool, intra: bool, validate: bool) -> list[tuple[str, Callback]]:
-    """Every term of the loss, on its own, in the history."""
-    names = ["cross_entropy"] + ["inter_space"] * inter + ["intra_space"] * intra
-    scores: list[tuple[str, Callback]] = [("skspace_loss_parts", _LossParts())]
-    for name in names:
-        scores.append((f"skspace_train_{name}", PassthroughScoring(f"train_{name}", on_train=True)))
-        if validate:
-            scores.append((f"skspace_valid_{name}", PassthroughScoring(f"valid_{name}")))
-    return scores
-
-
-def _schedule(lr: float, lr_schedule: str, n_steps: int) -> list[tuple[str, Callback]]:
-    if lr_schedule == "constant":
-        return []
-    # One more than is taken: the scheduler steps once after the last batch too.
-    cycle = LRScheduler(torch.optim.lr_scheduler.OneCycleLR, max_lr=lr, total_steps=n_steps + 1, step_every="batch")
-    return [("skspace_lr_schedule", cycle)]
-
-
-def _stopping(validate: bool, patience: int) -> list[tuple[str, Callback]]:
-    if not validate:
-        return []
-    # The cross-entropy alone decides: the other terms say nothing about predictions.
-    return [
-        (
-            "skspace_early_stopping",
-            EarlyStopping("valid_cross_entropy", patience=patience, load_best=True, sink=_no_output),
-        )
-    ]
 
 
 def _run(net: NeuralNet, data: LabelledTexts, *, whole: bool) -> None:

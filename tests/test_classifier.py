@@ -257,6 +257,12 @@ def test_callbacks_pass_through_and_are_not_changed():
     assert dict(clf.net_.callbacks_)["Counting"].epochs == dict(clf.net_.callbacks_)["mine"].epochs == 4
 
 
+@pytest.mark.parametrize("callbacks", [[3], [("mine", "no callback")], [object]])
+def test_what_is_no_callback(callbacks):
+    with pytest.raises(TypeError, match=r"callbacks must hold skorch callbacks, .* Got (int|str|type) instead"):
+        make(callbacks=callbacks).fit(X, Y)
+
+
 def test_a_callback_may_end_the_training(fitted):
     stop = EarlyStopping("train_cross_entropy", patience=1, threshold=10, sink=lambda *args: None)
     clf = make(callbacks=[stop], max_epochs=50).fit(X, Y)
@@ -459,9 +465,27 @@ def test_encoder_that_is_nowhere(monkeypatch):
 # ---------------------------------------------------------------- found by trying to break it
 
 
+def test_steps_that_shrink_to_less_than_nothing():
+    with pytest.raises(ValueError, match=r"must have a product below 1, .* Got lr=2.0 and weight_decay=0.5 instead"):
+        make(lr=2.0, weight_decay=0.5).fit(X, Y)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e19, 1e30])
+def test_vectors_whose_squares_leave_float32(size):
+    usual = np.random.default_rng(0).normal(size=(N, 5)).astype(np.float32)
+    odd = (usual.astype(np.float64) * size).astype(np.float32)
+    expected = make().fit(usual, Y).predict_proba(usual)
+    np.testing.assert_allclose(make().fit(odd, Y).predict_proba(odd), expected, atol=1e-3)
+
+
+def test_vectors_that_cannot_be_squared():
+    with pytest.raises(ValueError, match=r"of a size that can be squared. Got .* infinite; scale them"):
+        make().fit(np.random.default_rng(0).normal(size=(N, 5)) * 1e200, Y)
+
+
 def test_diverged_training_is_an_error():
-    with pytest.raises(ValueError, match=r"The training diverged: .* Lower lr \(got 1e\+20\) or weight_decay"):
-        make(lr=1e20).fit(X, Y)
+    with pytest.raises(ValueError, match=r"The training diverged: .* Lower lr \(got 1.7e\+308\) or weight_decay"):
+        make(lr=1.7e308, weight_decay=0.0).fit(X, Y)
 
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
@@ -523,6 +547,8 @@ def test_encoder_parameters_need_an_encoder():
     ("vectors", "message"),
     [
         (["a text", "another"], "X must hold vectors. Got texts instead; leave encoder out"),
+        (np.array(["a text", "another"]), "X must hold vectors. Got texts instead; leave encoder out"),
+        (pd.Series(["a text", "another"], index=[7, 8]), "X must hold vectors. Got texts instead; leave encoder out"),
         (
             [np.zeros((2, 3)), np.zeros((1, 3))],
             r"Got a list of 2-D arrays instead; pack them with RaggedArray.from_rows",

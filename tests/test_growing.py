@@ -364,7 +364,7 @@ REFUSED = [
     ({"pooling": "mean"}, (X, Y), f"The 'pooling' parameter of SpaceClassifier {CONTINUED}, 'attention'"),
     ({"head": "alignment"}, (X, Y), f"The 'head' parameter of SpaceClassifier {CONTINUED}, 'linear'"),
     ({"encoder": None}, (["a"], ["bad"]), f"The 'encoder' parameter of SpaceClassifier {CONTINUED}, 'precomputed'"),
-    ({"lr": 1e300, "batch_size": 16}, (X, Y), "The training diverged"),
+    ({"lr": 1.7e308, "weight_decay": 0.0, "batch_size": 16}, (X, Y), "The training diverged"),
     ({"callbacks": [Stop()]}, (X, Y), None),
     ({"callbacks": [PressCtrlC()]}, (X, Y), None),
 ]

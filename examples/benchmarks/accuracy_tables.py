@@ -39,7 +39,7 @@ def summary_table(rows, sets, out):
     line(*["---"] * 8)
     for name in sets:
         mean = {method: 100 * np.mean(values(rows, name, method, "accuracy") or np.nan) for method in METHODS}
-        best = max(CONTROLS, key=mean.get)
+        best = max(CONTROLS, key=lambda method, mean=mean: np.nan_to_num(mean[method], nan=-1.0))  # that were run
         found = 100 * np.array(values(rows, name, OURS, "accuracy"))
         ours = f"**{found.mean():.1f}**" if found.mean() > mean[best] else f"{found.mean():.1f}"
         spread = f" ± {found.std(ddof=1):.1f}" if len(found) > 1 else ""
@@ -107,7 +107,9 @@ def complete(means):
 def differences_table(rows, sets, methods, out, score):
     """Ours minus each other: the mean, and the 95% interval of a bootstrap over test texts and seeds."""
     others = [method for method in methods if method != OURS]
-    print(f"## {score[0].upper()}{score[1:]} of `{OURS}` minus that of …, points, with 95% intervals\n")
+    n_draws = N_DRAWS if score == "accuracy" else N_DRAWS // 10
+    title = f"{score[0].upper()}{score[1:]} of `{OURS}` minus that of …, points"
+    print(f"## {title}, with 95% intervals ({n_draws:,} draws of texts and seeds)\n")
     line("set", *others)
     line(*["---"] * (len(others) + 1))
     draws = {method: [] for method in others}
@@ -192,7 +194,9 @@ def costs_table(rows, sets, methods):
         processor = total(rows, shared, method, "processor_seconds", "fit")
         encoding = total(rows, shared, ENCODED_BY.get(method, method), "seconds", "encode", np.max)
         peak = max(max(values(rows, name, method, "peak_mb")) for name in shared) if shared else np.nan
-        seeds = "1, knows no chance" if method in WITHOUT_CHANCE else len(values(rows, shared[0], method, "accuracy"))
+        counts = sorted({len(values(rows, name, method, "accuracy")) for name in shared})
+        seeds = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else ""
+        seeds = "1, knows no chance" if method in WITHOUT_CHANCE else seeds
         line(method, f"{wall:,.0f}", f"{processor:,.0f}", f"{encoding:,.0f}", f"{peak:,.0f}", seeds)
     print()
 

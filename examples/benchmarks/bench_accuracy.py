@@ -14,7 +14,7 @@ largest resident set of the process.
 
     SKSPACE_DATA=path/to/data python examples/benchmarks/bench_accuracy.py --out folder [--sets trec sma …]
         [--methods space "fine-tuning" …] [--seeds 5] [--encoder folder or name at the hub]
-    … bench_accuracy.py --out folder --table [--markdown file.md]
+    … bench_accuracy.py --out folder --table
 """
 
 import argparse
@@ -91,16 +91,9 @@ def probe(layer, token):
     """Logistic regression on the mean of a layer's token vectors, or on the first one."""
 
     def method(data, seed):
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import Pipeline
-        from sklearn.preprocessing import Normalizer, StandardScaler
+        from frozen_controls import probe_search
 
-        pipeline = Pipeline([("scaler", Normalizer()), ("classifier", LogisticRegression(max_iter=5000))])
-        grid = [
-            {"scaler": [Normalizer()], "classifier__C": np.logspace(-1, 3, 9)},
-            {"scaler": [StandardScaler()], "classifier__C": np.logspace(-4, 0, 9)},
-        ]
-        return tuned(pipeline, grid, pooled(data, layer, token))
+        return searched(probe_search(), pooled(data, layer, token))
 
     return method
 
@@ -124,9 +117,13 @@ def encode(data, encoder):
 
 def tuned(estimator, grid, data):
     """Scores on the test of what is best in five-fold cross-validation on the training texts, and what that is."""
-    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+    from frozen_controls import FOLDS
+    from sklearn.model_selection import GridSearchCV
 
-    search = GridSearchCV(estimator, grid, cv=StratifiedKFold(5, shuffle=True, random_state=0), error_score="raise")
+    return searched(GridSearchCV(estimator, grid, cv=FOLDS, error_score="raise"), data)
+
+
+def searched(search, data):
     with Clock("fit"):
         search.fit(*data["train"])
     chosen = {name: str(value) for name, value in search.best_params_.items()}

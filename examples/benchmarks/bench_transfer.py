@@ -9,7 +9,7 @@ hatexplain, each on the other two. LABELS is the table of what counts as which c
 
 Test texts that stand in the training split (compared by letters and digits only, since SST-2 is tokenised otherwise
 than MR) are left out of every score; how many is printed. Nothing is chosen on a test: the Space Models have their
-defaults, the logistic regressions choose C on a held-out tenth of the training texts, fine-tuning has a fixed recipe.
+defaults, the logistic regressions choose C and scaler by five-fold cross-validation, fine-tuning has a fixed recipe.
 
 Every finished run is a line of --out, and the probabilities of class 1 are kept in an .npz of the same name; a second
 start goes on where the first was interrupted. One process a file: give others an --out of their own, and all files to

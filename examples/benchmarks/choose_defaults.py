@@ -57,6 +57,7 @@ CHANGES = {
     "batch 64": {"batch_size": 64},
     "batch 128": {"batch_size": 128},
     "batch 512": {"batch_size": 512},
+    "early stopping": {"early_stopping": True},
     "inter .1": {"inter_space_weight": 0.1},
     "intra .001": {"intra_space_weight": 1e-3},
     "intra .01": {"intra_space_weight": 1e-2},
