@@ -2,8 +2,8 @@
 
 The bare loop is what anyone would write for one run: batches that lie ready in memory as float32 tensors, one product
 for the operators and one for the attention, tanh, softmax and sums over a text's tokens, linear head, cross-entropy,
-backward, AdamW. No shuffling, no gathering, no history. Vectors are random numbers. Every ratio is of two things timed
-in turns; their medians count.
+backward, AdamW. No shuffling, no history, and no gathering but where searches are compared. Vectors are random numbers.
+Every ratio is of two things timed in turns; their medians count.
 
     python examples/benchmarks/bench_fit.py [--only memory products parts store growth search] [--epochs 3]
         [--repeats 5] [--folder where/4 GB/have/room] [--out results.json]
