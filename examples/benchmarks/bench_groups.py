@@ -20,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 import common
+from scipy.stats import spearmanr
 
 from skspace import SpaceClassifier
 from skspace.inspection import group_errors, polarization
@@ -133,6 +134,13 @@ def main():
     of_groups = [i for i, word in enumerate(pulls.words) if word in NAMES]
     for i in of_groups:
         print(f"| {pulls.words[i]} | {pulls.counts[i]} | {pulls.contributions[i]:+.2f} | {pulls.alignments[i]:+.3f} |")
+    print("\n| trained with | accuracy | alignment and contribution, rank correlation over words |\n|---|---|---|")
+    X, labels = [post["text"] for post in train], [post["label"] for post in train]
+    for name, params in (("no inter-space loss", {}), ("inter_space_weight=0.2", {"inter_space_weight": 0.2})):
+        other = SpaceClassifier(random_state=args.seed, **params).fit(X, labels)
+        pulls = polarization(other, X, "hatespeech", "normal", min_count=20)
+        agreement = spearmanr(pulls.alignments, pulls.contributions).statistic
+        print(f"| {name} | {other.score(texts, y):.3f} | {agreement:.2f} |")
 
 
 if __name__ == "__main__":
