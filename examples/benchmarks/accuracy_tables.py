@@ -39,9 +39,10 @@ def summary_table(rows, sets, out):
     line(*["---"] * 8)
     for name in sets:
         mean = {method: 100 * np.mean(values(rows, name, method, "accuracy") or np.nan) for method in METHODS}
-        best = max(CONTROLS, key=lambda method, mean=mean: np.nan_to_num(mean[method], nan=-1.0))  # that were run
+        run = [method for method in CONTROLS if not np.isnan(mean[method])]
+        best = max(run, key=mean.get, default=None)
         found = 100 * np.array(values(rows, name, OURS, "accuracy"))
-        ours = f"**{found.mean():.1f}**" if found.mean() > mean[best] else f"{found.mean():.1f}"
+        ours = f"**{found.mean():.1f}**" if run and found.mean() > mean[best] else f"{found.mean():.1f}"
         spread = f" ± {found.std(ddof=1):.1f}" if len(found) > 1 else ""
         seconds = {method: total(rows, [name], method, "processor_seconds", "fit") for method in (OURS, "fine-tuning")}
         tuned = (
@@ -50,8 +51,8 @@ def summary_table(rows, sets, out):
         line(
             name,
             int(predictions(rows, name, OURS, out)[1].max()) + 1,
-            f"{mean['probe, last layer']:.1f}",
-            f"{mean[best]:.1f} ({best})",
+            f"{mean['probe, last layer']:.1f}" if "probe, last layer" in run else "",
+            f"{mean[best]:.1f} ({best})" if run else "",
             ours + spread,
             tuned[0],
             f"{seconds[OURS]:,.0f}",
