@@ -540,7 +540,8 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
             if (row := X.find_non_finite()) is not None:
                 raise ValueError(f"X must hold finite numbers only. Got NaN or infinity in row {row} instead.")
             return X
-        if getattr(X, "ndim", 1) == 1 and isinstance(next(iter(X), None), str):
+        in_a_row = isinstance(X, (list, tuple)) or getattr(X, "ndim", 0) == 1
+        if in_a_row and isinstance(next(iter(X), None), str):
             raise ValueError(
                 "With encoder='precomputed', X must hold vectors. Got texts instead; leave encoder out to classify "
                 "texts."

@@ -37,15 +37,6 @@ class OpenFile:
             self.last_used = next(_clock)
             return self._file[0]
 
-    def check_unchanged(self) -> None:
-        """Raise an OSError where somebody has written into the file, which we never do."""
-        file = self.borrow()
-        try:
-            if identity_of(os.fstat(file)) != self.identity:
-                raise OSError(changed(self.path))
-        finally:
-            self.give_back()
-
     def give_back(self) -> None:
         with _opening:
             self.users -= 1

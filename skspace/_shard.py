@@ -191,7 +191,6 @@ class Reader:
             raise ValueError(f"A shard gives float16, (n, {self.shape[1]}). Got {out.dtype}, {out.shape} instead.")
         if out.nbytes == 0:
             return
-        self._file.check_unchanged()
         view, width = out.data.cast("B"), self.shape[1] * VALUES_DTYPE.itemsize
         file = self._file.borrow()
         try:
@@ -201,6 +200,8 @@ class Reader:
                 n_read = read(file, (view[begin * width : end * width],), data + start * width)
                 if n_read != (end - begin) * width:
                     self._read_rest(file, view[begin * width + n_read : end * width], data + start * width + n_read)
+            if identity_of(os.fstat(file)) != self.identity:  # now, so that what was written meanwhile is noticed too
+                raise OSError(changed(self.path))
         finally:
             self._file.give_back()
 

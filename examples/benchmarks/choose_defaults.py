@@ -15,22 +15,13 @@ import random
 import sys
 from pathlib import Path
 
+import bench_accuracy
 import common
 import numpy as np
 
 from skspace import SpaceClassifier, TokenEncoder
 
-SETS = (
-    "trec",
-    "sma",
-    "mr",
-    "sst2",
-    "covid_fake_news",
-    "hatexplain",
-    "tweeteval_hate",
-    "davidson",
-    "banking77",
-)
+SETS = [name for name in bench_accuracy.SETS if name != "imdb_5000"]
 ENCODER = ("layer", "special_tokens", "max_length")
 FEW_AXES = {"banking77": 2}  # of these sets n_latent="auto" is that, of the others 8
 CHANGES = {
