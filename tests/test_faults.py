@@ -232,7 +232,7 @@ def assert_stored(encoder, texts, expected, at_least=frozenset()):
 
 
 def test_killed_at_random_moments(make, tmp_path, expected, small_shards, children, new_process):
-    """Fifty times, and what was done stays done."""
+    """Fifty times after the first row, besides those before it, and what was done stays done."""
     rng = np.random.default_rng(0)
     shortest = min(len(names) for names, _ in make().tokenize(TEXTS))
     rows = list(expected)
@@ -259,7 +259,7 @@ def test_killed_at_random_moments(make, tmp_path, expected, small_shards, childr
     n_kills, slot, n_in_the_midst = 0, 0, 0
     for round_ in itertools.count():
         encoder, stored, first, kills_before = make(cache_dir=tmp_path / f"{round_}"), frozenset(), slot + 1, n_kills
-        while n_kills < 50:
+        while n_in_the_midst < 50:
             slot += 1
             child = start(slot, encoder.cache_dir)
             time.sleep(rng.uniform(0, seconds / 4))
@@ -278,9 +278,9 @@ def test_killed_at_random_moments(make, tmp_path, expected, small_shards, childr
         assert encoder.cache_info()["n_distinct"] == len(TEXTS)
         in_flight = BATCH_TOKENS // shortest
         assert sum(counts[first : slot + 1]) <= len(TEXTS) + in_flight * (n_kills - kills_before)
-        if n_kills == 50:
+        if n_in_the_midst == 50:
             break
-    assert n_in_the_midst > 10
+        assert n_kills < 500, "hardly a child is killed while it encodes"
 
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.chmod"}
