@@ -283,7 +283,7 @@ def _log_prior(data: LabelledTexts, n_classes: int, positive_weight: Tensor | No
     return share.log() if data.targets.ndim == 1 else share.logit()
 
 
-# ---------------------------------------------------------------- the parts of the net
+# ---------------------------------------------------------------- the loop, and what it leaves behind
 
 
 def _run(net: NeuralNet, data: LabelledTexts, *, whole: bool) -> None:

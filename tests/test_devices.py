@@ -1,13 +1,14 @@
 """What is computed on and in, and what a fork takes away. What needs a graphics card is in test_cuda."""
 
 import multiprocessing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from skspace import SpaceClassifier, TokenEncoder, _devices
-from skspace._devices import check_can_train, check_not_lost, pick_device, pick_dtype
+from skspace._devices import check_can_train, check_not_lost, pick_device, pick_dtype, precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 LOST = r"CUDA cannot be used here, in a process that was forked .* Expected a process that is spawned .* device='cpu'"
@@ -95,6 +96,19 @@ def test_a_fork_of_a_process_that_has_used_cuda_knows(monkeypatch, used):
     assert receive.recv() is used
     child.join()
     assert not _devices._lost_cuda
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA])
+def test_precision_is_what_the_program_allows(device, monkeypatch):
+    backend = torch.backends.cuda if device == CUDA else torch.backends.mkldnn
+    for allowed, name in (("none", ""), ("ieee", ""), ("tf32", ", products in tf32"), ("bf16", ", products in bf16")):
+        monkeypatch.setattr(backend, "matmul", SimpleNamespace(fp32_precision=allowed))
+        assert precision(torch.float32, device) == f"float32{name}"
+        assert precision(torch.bfloat16, device) == "bfloat16"
+    monkeypatch.setattr(backend, "matmul", SimpleNamespace())  # torch before 2.9
+    for allowed, name in (("highest", ""), ("high", ", products in tf32"), ("medium", ", products in bf16")):
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda allowed=allowed: allowed)
+        assert precision(torch.float32, device) == f"float32{name}"
 
 
 def test_lost_cuda(lost):

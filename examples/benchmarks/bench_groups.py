@@ -110,9 +110,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     train, held_out = posts("train"), posts("val") + posts("test")
-    clf = SpaceClassifier(random_state=args.seed).fit(
-        [post["text"] for post in train], [post["label"] for post in train]
-    )
+    X, labels = [post["text"] for post in train], [post["label"] for post in train]
+    clf = SpaceClassifier(random_state=args.seed).fit(X, labels)
     texts, y = [post["text"] for post in held_out], [post["label"] for post in held_out]
     targets = [targeted(post) for post in held_out]
     masks = {group: [group in named for named in targets] for group in GROUPS}
@@ -127,7 +126,7 @@ def main():
             missed = percent(row.false_negative_rate, row.false_negative_interval)
             print(f"| {row.group} | {row.n_texts:,} | {row.n_negative:,} | {alarms} | {missed} | {words} |")
     began = time.perf_counter()
-    pulls = polarization(clf, [post["text"] for post in train], "hatespeech", "normal", min_count=20)
+    pulls = polarization(clf, X, "hatespeech", "normal", min_count=20)
     print(f"\n{len(pulls.words):,} words over {len(train):,} posts in {time.perf_counter() - began:.1f} s\n")
     print("| word | times | to the logit of hatespeech beyond normal | alignment |")
     print("|---|---|---|---|")
@@ -135,12 +134,14 @@ def main():
     for i in of_groups:
         print(f"| {pulls.words[i]} | {pulls.counts[i]} | {pulls.contributions[i]:+.2f} | {pulls.alignments[i]:+.3f} |")
     print("\n| trained with | accuracy | alignment and contribution, rank correlation over words |\n|---|---|---|")
-    X, labels = [post["text"] for post in train], [post["label"] for post in train]
-    for name, params in (("no inter-space loss", {}), ("inter_space_weight=0.2", {"inter_space_weight": 0.2})):
-        other = SpaceClassifier(random_state=args.seed, **params).fit(X, labels)
-        pulls = polarization(other, X, "hatespeech", "normal", min_count=20)
-        agreement = spearmanr(pulls.alignments, pulls.contributions).statistic
-        print(f"| {name} | {other.score(texts, y):.3f} | {agreement:.2f} |")
+    pulled = SpaceClassifier(inter_space_weight=0.2, random_state=args.seed).fit(X, labels)
+    pulls_of_pulled = polarization(pulled, X, "hatespeech", "normal", min_count=20)
+    for name, one, found in (
+        ("no inter-space loss", clf, pulls),
+        ("inter_space_weight=0.2", pulled, pulls_of_pulled),
+    ):
+        agreement = spearmanr(found.alignments, found.contributions).statistic
+        print(f"| {name} | {one.score(texts, y):.3f} | {agreement:.2f} |")
 
 
 if __name__ == "__main__":

@@ -168,15 +168,18 @@ def concept_tokens(clf: Any, texts: Any, *, top: int = 10, min_count: int = 3) -
     found = find_occurrences(clf, texts, min_count)
     operators = clf.net_.module_.operators
     shape = operators.n_members, operators.n_classes, operators.n_latent
-    activations = word_values(clf, found, _activations, math.prod(shape), mean_of_pieces=True)
-    pushes = word_values(clf, found, _pushes, math.prod(shape), mean_of_pieces=False)
-    terms = word_values(clf, found, partial(token_terms, clf), shape[1], mean_of_pieces=False)
+    n_axes = math.prod(shape)
+    activations = word_values(clf, found, _activations, n_axes, mean_of_pieces=True)
+    # To the axes, then to the classes: one pass over the texts for both.
+    added = word_values(clf, found, partial(_added, clf), n_axes + shape[1], mean_of_pieces=False)
     of_axis = {
-        (*place, end): _farthest(found, pushes, column, end, top, activations)
+        (*place, end): _farthest(found, added, column, end, top, activations)
         for column, place in enumerate(np.ndindex(shape))
         for end in "+-"
     }
-    of_class = {(column, end): _farthest(found, terms, column, end, top) for column in range(shape[1]) for end in "+-"}
+    of_class = {
+        (column, end): _farthest(found, added, n_axes + column, end, top) for column in range(shape[1]) for end in "+-"
+    }
     own = np.arange(shape[1])
     weights = clf.coef_.astype(np.float64).reshape(*shape[:2], *shape[1:])[:, own, own]  # (M, K, m)
     return ConceptTokens(clf.classes_, shape[2], shape[0], len(texts), weights, int(top), of_axis, of_class)
@@ -186,8 +189,8 @@ def _activations(spaces: Spaces) -> NDArray[Any]:
     return spaces.concepts.flatten(1).numpy()
 
 
-def _pushes(spaces: Spaces) -> NDArray[Any]:
-    return (spaces.attention * spaces.concepts).flatten(1).numpy()
+def _added(clf: Any, spaces: Spaces) -> NDArray[Any]:
+    return np.hstack([(spaces.attention * spaces.concepts).flatten(1).numpy(), token_terms(clf, spaces)])
 
 
 def _farthest(
