@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["check_can_train", "check_not_lost", "pick_device", "pick_dtype", "precision"]
+__all__ = ["check_can_train", "check_not_lost", "pick_device", "pick_dtype", "precision", "without_autocast"]
 
 
 def pick_device(device: str, *, estimator: str) -> torch.device:
@@ -66,6 +66,11 @@ def precision(dtype: torch.dtype, device: torch.device) -> str:
     if allowed is None:  # before torch 2.9
         allowed = {"highest": "ieee", "high": "tf32"}.get(torch.get_float32_matmul_precision(), "bf16")
     return name if dtype != torch.float32 or allowed in ("none", "ieee") else f"{name}, products in {allowed}"
+
+
+def without_autocast(device: torch.device) -> torch.autocast:
+    """A program's `torch.autocast` around a call must change neither what is kept of texts nor a model."""
+    return torch.autocast(device.type, enabled=False)
 
 
 @cache  # for forks, which cannot ask any more

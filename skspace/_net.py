@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from skspace._accumulation import AccumulatingNet
 from skspace._batches import BatchIterator, LabelledTexts, TokenBatch, in_bfloat16, token_batches
 from skspace._criterion import SpaceCriterion, indicator_of
+from skspace._devices import without_autocast
 from skspace._net_callbacks import checked, line_of_log, ours
 from skspace._operators import ConceptOperators, Spaces
 from skspace._products import segment_sum
@@ -186,7 +187,8 @@ def train(
     net.initialize()
     if start is not None and stream:
         _set_moments(net, start)
-    _run(net, data, whole=stream)
+    with without_autocast(device):
+        _run(net, data, whole=stream)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in operators.parameters()):
         raise ValueError(
             f"The training diverged: parameters are infinite or undefined after {len(net.history)} epochs. Lower lr "
@@ -220,9 +222,10 @@ def each_batch(operators: ConceptOperators, rows: RaggedArray) -> Iterator[tuple
     A text's result does not depend on the others, to the last bit.
     """
     weight = operators.weight
-    with torch.inference_mode():
-        for indices, batch in token_batches(rows, _PREDICT_TOKENS, weight.dtype, weight.device):
-            yield indices, operators(batch.tokens, batch.lengths)
+    for indices, batch in token_batches(rows, _PREDICT_TOKENS, weight.dtype, weight.device):
+        with torch.inference_mode(), without_autocast(weight.device):
+            spaces = operators(batch.tokens, batch.lengths)
+        yield indices, spaces
 
 
 def history_rows(net: NeuralNet) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from skspace._devices import without_autocast
 from skspace._packed import pack
 from skspace._threads import map_in_threads
 
@@ -194,7 +195,7 @@ class FrozenTransformer:
 
     def forward(self, batch: Sequence[Tokens]) -> NDArray[np.float16]:
         """Vectors of the wanted layer, (n_texts, n_padded, n_features); those of a text are the first of its row."""
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+        with torch.inference_mode(), without_autocast(self.device):
             return self._take(self._pad(batch)).to(torch.float16).cpu().numpy()
 
     def _pad(self, batch: Sequence[Tokens]) -> dict[str, torch.Tensor]:

@@ -111,6 +111,17 @@ def test_fit_does_not_depend_on_global_random_states(fitted):
     assert np.array_equal(make().fit(X, Y).decision_function(X), fitted.decision_function(X))
 
 
+@pytest.mark.parametrize("pooling", ["attention", "mean"])
+def test_autocast_around_a_call_changes_nothing(pooling):
+    params = {"pooling": pooling, "inter_space_weight": 0.1, "intra_space_weight": 1e-3}
+    outside = make(**params).fit(X, Y)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = make(**params).fit(X, Y)
+        np.testing.assert_array_equal(inside.decision_function(X), outside.decision_function(X))
+        assert torch.is_autocast_enabled("cpu")
+    np.testing.assert_array_equal(inside.decision_function(X), outside.decision_function(X))
+
+
 def test_another_seed_is_another_model(fitted):
     assert not np.array_equal(make(random_state=1).fit(X, Y).decision_function(X), fitted.decision_function(X))
 

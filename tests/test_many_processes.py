@@ -1,6 +1,7 @@
 """Encoding side by side: precompute, joblib's backends, and a real Dask cluster over one shared store."""
 
 import os
+import time
 
 import joblib
 import numpy as np
@@ -152,14 +153,23 @@ def test_workers_that_write_elsewhere(make, tmp_path, monkeypatch):
 # ---------------------------------------------------------------- threads of the workers
 
 
-def test_processes_do_not_fight_for_cores(make, loky):
-    """joblib tells its workers how many threads they may have; torch must have listened."""
-    n_threads = joblib.Parallel(2)(delayed_threads(2) for _ in range(4))
-    assert max(n_threads) <= max(1, joblib.cpu_count() // 2)
+def test_processes_do_not_fight_for_cores(make, loky, tmp_path, monkeypatch):
+    """joblib tells its workers how many threads they may have; torch must have listened, and nobody else decided."""
+    monkeypatch.setattr(_encoder, "_encode_part", counting_threads(_encoder._encode_part, tmp_path))
+    assert make().precompute(TEXTS, n_jobs=2) == 60
+    n_threads = {path.name: int(path.read_text()) for path in tmp_path.glob("worker *")}
+    assert len(n_threads) == 2
+    assert set(n_threads.values()) == {max(1, joblib.cpu_count() // 2)}
 
 
-def delayed_threads(_):
-    return joblib.delayed(torch.get_num_threads)()
+def counting_threads(encode_part, folder):
+    def encode_and_count(encoder, texts):
+        n_encoded = encode_part(encoder, texts)
+        (folder / f"worker {os.getpid()}").write_text(str(torch.get_num_threads()))
+        time.sleep(0.2)  # leave parts to the other
+        return n_encoded
+
+    return encode_and_count
 
 
 # ---------------------------------------------------------------- a cluster

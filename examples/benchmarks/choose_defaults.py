@@ -42,6 +42,7 @@ CHANGES = {
     "lr .04": {"lr": 0.04},
     "constant, .005": {"lr_schedule": "constant", "lr": 0.005},
     "5 epochs": {"max_epochs": 5},
+    "7 epochs": {"max_epochs": 7},
     "20 epochs": {"max_epochs": 20},
     "decay .1": {"weight_decay": 0.1},
     "decay 1": {"weight_decay": 1.0},
