@@ -2,7 +2,8 @@
 
 Colours are laid under the page's own text colour half transparent, so that they can be read on light and dark pages.
 They are blue and orange, which colour-blind readers tell apart, and the line under a token says the same without
-colour. The figures stand in a table, for screen readers and whoever wants them; panels open by keyboard.
+colour. The figures stand in a table, for screen readers and whoever wants them; panels open by keyboard. The page is in
+English; of the text and the labels nobody knows the language, and `lang=""` tells screen readers so.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def _answer(explanation: Any) -> str:
     if not sure:
         return "<p>Predicted: no label</p>"
     of = dict(zip(explanation.classes.tolist(), explanation.probabilities, strict=True))
-    labels = ", ".join(f"<strong>{_text(label)}</strong> (probability {of[label]:.2f})" for label in sure)
+    labels = ", ".join(f"{_element('strong', label)} (probability {of[label]:.2f})" for label in sure)
     return f"<p>Predicted: {labels}</p>"
 
 
@@ -147,10 +148,10 @@ def _panel(explanation: Any, pieces: list[_Piece], column: int, scale: float, op
     return "\n".join(
         [
             f"<details{' open' if opened else ''}>",
-            f"<summary><strong>{_text(explanation.classes[column])}</strong>: probability "
+            f"<summary>{_element('strong', explanation.classes[column])}: probability "
             f"{explanation.probabilities[column]:.2f}, logit {_number(explanation.logits[column])} = "
             f"{_number(explanation.bias[column])} (intercept) {_number(values.sum())} (this text)</summary>",
-            f'<p class="text" dir="{_direction(explanation.text)}">{shown}</p>',
+            f'<p class="text" lang="" dir="{_direction(explanation.text)}">{shown}</p>',
             f"<p>{_sentence(explanation, values)}</p>",
             "</details>",
         ]
@@ -177,15 +178,15 @@ def _sentence(explanation: Any, values: NDArray[np.float64]) -> str:
     parts = []
     for side, sign in (("For it", 1), ("Against it", -1)):
         order = [i for i in np.argsort(-sign * values, kind="stable")[:_NAMED] if sign * values[i] > 0]
-        named = ", ".join(f"<bdi>{_text(explanation.tokens[i])}</bdi> ({_number(values[i])})" for i in order)
+        named = ", ".join(f"{_element('bdi', explanation.tokens[i])} ({_number(values[i])})" for i in order)
         parts.append(f"{side}: {named or 'nothing'}.")
     return " ".join(parts)
 
 
 def _table(explanation: Any, columns: list[int]) -> str:
-    heads = "".join(f'<th scope="col">{_text(explanation.classes[column])}</th>' for column in columns)
+    heads = "".join(f'<th scope="col" lang="">{_text(explanation.classes[column])}</th>' for column in columns)
     rows = [
-        f'<tr><th scope="row"><bdi>{_text(token)}</bdi></th>{_cells(values[columns])}</tr>'
+        f'<tr><th scope="row">{_element("bdi", token)}</th>{_cells(values[columns])}</tr>'
         for token, values in zip(explanation.tokens, explanation.contributions, strict=True)
     ]
     rows.append(f'<tr><th scope="row">(intercept)</th>{_cells(explanation.bias[columns])}</tr>')
@@ -211,6 +212,11 @@ def _cells(values: NDArray[np.float64]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
+
+
+def _element(tag: str, content: Any) -> str:
+    """A token or a label in a language that nobody knows."""
+    return f'<{tag} lang="">{_text(content)}</{tag}>'
 
 
 def _text(content: Any) -> str:
