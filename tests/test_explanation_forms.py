@@ -263,7 +263,9 @@ def test_html_marks_both_sides_without_colour_too():
     assert 'For it: nothing. Against it: <bdi lang="">bad</bdi> (−1.00).</p>' in zero.to_html(["yes"])
     one.logits[:] = [-1, 1.101]
     html = one.to_html(["yes"])
-    summary = '<strong lang="">yes</strong>: probability 0.89, logit +1.10 = +0.10 (intercept) +1.00 (this text)</summary>'
+    summary = (
+        '<strong lang="">yes</strong>: probability 0.89, logit +1.10 = +0.10 (intercept) +1.00 (this text)</summary>'
+    )
     assert summary in html
     assert '<span class="for" style="background:rgba(0,114,178,0.55)" title="+2.00">good</span>' in html
     assert '<span class="against" style="background:rgba(213,94,0,0.28)" title="-1.00">bad</span>' in html
