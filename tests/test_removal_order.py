@@ -104,7 +104,8 @@ def test_reading_corrects_the_estimate_of_words_that_were_tried(tiny_bert):
     clf = fit(tiny_bert)
     text = "the parcel is late"
     (start,) = _removal_order.pooled_words(clf, [text], [[(0, 3), (4, 10), (11, 13), (14, 18)]])
-    removal = _removal_order._Removal(clf, start, None)
+    answers = _removal_order._Answers.of(clf)
+    removal = _removal_order._Removal(answers, start, None)
     estimated = removal.estimates([0, 1])
     tried = {
         word: next(_removal_order.pooled_words(clf, [rest], [spans], again=True))
@@ -114,7 +115,7 @@ def test_reading_corrects_the_estimate_of_words_that_were_tried(tiny_bert):
     removal.take_best(tried)
     kept = 1 - best
     now = kept - (best < kept)  # its place among the words that are left
-    uncorrected = _removal_order._Removal(clf, tried[best], removal.own).estimates([now])[0]
+    uncorrected = _removal_order._Removal(answers, tried[best], removal.own).estimates([now])[0]
     error = estimated[kept] - tried[kept].logits
     assert np.abs(error).max() > 1e-3  # else nothing was tested
     np.testing.assert_allclose(removal.estimates([now])[0], uncorrected - error, atol=1e-9)
@@ -154,6 +155,18 @@ def test_texts_do_not_see_each_other(tiny_bert, monkeypatch):
     for one, other in zip(together, removal_order(clf, TEXTS, n_candidates=2), strict=True):
         assert one.words == other.words
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-3)
+
+
+@pytest.mark.parametrize("labels", [LABELS, SEVERAL], ids=["3", "several"])
+@pytest.mark.parametrize("at_once", [1, 200])
+def test_estimates_do_not_see_each_other(tiny_bert, monkeypatch, labels, at_once):
+    """To the last bit, however many texts of however many words are followed side by side."""
+    clf = fit(tiny_bert, labels=labels)
+    together = removal_order(clf, TEXTS)
+    monkeypatch.setattr(_removal_order, "_NUMBERS_AT_ONCE", at_once)
+    for one, other in zip(together, removal_order(clf, TEXTS), strict=True):
+        assert one.spans == other.spans
+        np.testing.assert_array_equal(one.probabilities, other.probabilities)
 
 
 def test_what_was_not_read_does_not_move_in(tiny_bert):

@@ -161,10 +161,10 @@ def scores(targets, probabilities):
     return found | ({"auroc": float(roc_auc_score(targets, probabilities[:, 1]))} if len(classes) == 2 else {})
 
 
-def mean_and_sd(values, form=".4f"):
+def mean_and_sd(values, form=".4f", form_of_sd=".4f"):
     """Words for a table; the standard deviation where there are several values."""
     mean = f"{statistics.mean(values):{form}}"
-    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+    return f"{mean} ± {statistics.stdev(values):{form_of_sd}}" if len(values) > 1 else mean
 
 
 # ---------------------------------------------------------------- results on disk

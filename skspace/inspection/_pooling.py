@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skspace.inspection._reading import read, tokenized
 from skspace.inspection._words import Span, check_spans, spans_of_tokens, word_spans
 
-__all__ = ["Pooled", "PooledWords", "head", "parts_of", "pooled_words"]
+__all__ = ["Pooled", "PooledWords", "centroids", "head", "parts_of", "pooled_words"]
 
 _NOTHING_LEFT = 1e-12  # of the pooling's weights
 
@@ -59,17 +59,14 @@ class Pooled:
 
     def mean(self) -> NDArray[np.float64]:
         """Centroids of what is left, (M, K, m)."""
-        return _mean(self.left, self.rest)
+        return centroids(self.left, self.rest)
 
     def without(self, words: Any) -> NDArray[np.float64]:
         """The same without one word each, (n_words, M, K, m)."""
-        return _mean(self.left - self.part[words], self.rest - self.share[words])
-
-    def take_out(self, word: int) -> None:
-        self.rest, self.left = self.rest - self.share[word], self.left - self.part[word]
+        return centroids(self.left - self.part[words], self.rest - self.share[words])
 
 
-def _mean(left: NDArray[np.float64], rest: NDArray[np.float64]) -> NDArray[np.float64]:
+def centroids(left: NDArray[np.float64], rest: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where nothing is left the centroids are 0, and the logits the intercepts."""
     return np.where(rest > _NOTHING_LEFT, left / np.maximum(rest, _NOTHING_LEFT), 0.0)
 

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from skspace.inspection._pooling import PooledWords, head, parts_of, pooled_words
+from skspace.inspection._pooling import PooledWords, centroids, head, parts_of, pooled_words
 from skspace.inspection._reading import check_texts_for, class_index, frame_of_spans
 from skspace.inspection._words import Span
 
@@ -28,6 +28,7 @@ __all__ = ["RemovalOrder", "removal_order"]
 # HateXplain's validation split (examples/benchmarks/bench_explanations.md).
 _IN_NEIGHBOURS = 0.5
 _AT_ONCE = 64  # texts that are read again side by side
+_NUMBERS_AT_ONCE = 2**17  # of their words' shares of the centroids: what a core keeps close to itself
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -146,20 +147,33 @@ def removal_order(
     n_steps = 0 if n_candidates == 0 else sys.maxsize if n_read is None else int(n_read)
     whole = pooled_words(clf, texts, parts_of(texts, spans))
     result = []
-    while some := [_Removal(clf, words, asked) for words in islice(whole, _AT_ONCE)]:
+    answers = _Answers.of(clf)
+    while some := [_Removal(answers, words, asked) for words in islice(whole, _AT_ONCE)]:
         for _ in range(n_steps):
             if not any(removal.remaining for removal in some):
                 break
             _read_again(clf, some, int(n_candidates))
-        for removal in some:
-            removal.follow_estimate()
-            result.append(removal.result())
+        _follow_estimates(some)
+        result += [removal.result() for removal in some]
     return result
 
 
 def _check_number(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
         raise ValueError(f"{name} must be an int of at least 0. Got {value!r} instead.")
+
+
+class _Answers(NamedTuple):
+    """What the classifier makes of centroids."""
+
+    coef: NDArray[np.float64]  # (M, K, K * m)
+    intercept: NDArray[np.float64]  # (K,)
+    classes: NDArray[Any]
+    several: bool  # labels a text
+
+    @classmethod
+    def of(cls, clf: Any) -> _Answers:
+        return cls(clf.coef_.astype(np.float64), clf.intercept_.astype(np.float64), clf.classes_, clf._multilabel)
 
 
 class _Removal:
@@ -179,9 +193,8 @@ class _Removal:
         Where the words stood that have gone; logits of the whole text, and after each of them.
     """
 
-    def __init__(self, clf: Any, whole: PooledWords, asked: int | None) -> None:
-        self.coef, self.intercept = clf.coef_.astype(np.float64), clf.intercept_.astype(np.float64)
-        self.several, self.classes = clf._multilabel, clf.classes_
+    def __init__(self, answers: _Answers, whole: PooledWords, asked: int | None) -> None:
+        self.coef, self.intercept, self.classes, self.several = answers
         self.own = int(whole.logits.argmax()) if asked is None else asked
         self.text, self.spans = whole.text, list(whole.words)
         self.gone, self.logits, self.n_exact = list[Span](), [whole.logits], 0
@@ -190,34 +203,21 @@ class _Removal:
     def _take_in(self, read: PooledWords, corrections: NDArray[np.float64]) -> None:
         self.now, self.corrections = read, corrections  # (n_words, K)
         self.remaining = list(range(len(read.words)))
-        # What is lost with every word besides its own vectors, (n_words, K), and what of that is lost already.
+        # What is lost with every word besides its own vectors, (n_words, K).
         self.elsewhere = _IN_NEIGHBOURS * head(read.pooled.part, self.coef) + corrections
-        self.lost = np.zeros_like(self.intercept)
 
     # ---------------------------------------------------------------- in closed form
 
     def estimates(self, words: Sequence[int]) -> NDArray[np.float64]:
         """Logits without one of the words each, (n_words, K)."""
         without = head(self.now.pooled.without(words), self.coef) + self.intercept
-        return without - self.lost - self.elsewhere[words]
+        return without - self.elsewhere[words]
 
     def odds(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log odds of the class against all others, (n,); of logits (n, K)."""
-        if self.several:
-            return logits[:, self.own]
-        return logits[:, self.own] - np.logaddexp.reduce(np.delete(logits, self.own, axis=1), axis=1)
+        return logits[:, self.own] if self.several else _log_odds(logits, np.full(len(logits), self.own))
 
-    def follow_estimate(self) -> None:
-        """Let all words go that are left."""
-        while self.remaining:
-            after = self.estimates(self.remaining)
-            least = int(self.odds(after).argmin())
-            word = self.remaining.pop(least)
-            self.now.pooled.take_out(word)
-            self.lost += self.elsewhere[word]
-            self._let_go(word, after[least])
-
-    def _let_go(self, word: int, logits: NDArray[np.float64]) -> None:
+    def let_go(self, word: int, logits: NDArray[np.float64]) -> None:
         self.gone.append(self.spans[word])
         self.logits.append(logits)
 
@@ -234,7 +234,7 @@ class _Removal:
         corrections = self.corrections.copy()
         corrections[list(tried)] += self.estimates(list(tried)) - found
         word, read = list(tried.items())[int(self.odds(found).argmin())]
-        self._let_go(word, read.logits)
+        self.let_go(word, read.logits)
         del self.spans[word]
         self._take_in(read, np.delete(corrections, word, axis=0))
         self.n_exact += 1
@@ -251,6 +251,72 @@ class _Removal:
             int(flipped.argmax()) if flipped.any() else None,
             self.n_exact,
         )
+
+
+def _log_odds(logits: NDArray[np.float64], own: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of a class each against all others, (n,); of logits (n, K)."""
+    rows = np.arange(len(logits))
+    others = logits.copy()
+    others[rows, own] = -np.inf
+    return logits[rows, own] - np.logaddexp.reduce(others, axis=1)
+
+
+# ---------------------------------------------------------------- several texts side by side
+
+
+def _follow_estimates(removals: list[_Removal]) -> None:
+    """Let all words go that are left.
+
+    As many texts at a time as keep a core busy with numbers rather than with Python, and no more than lie close to it.
+    """
+    waiting = sorted((removal for removal in removals if removal.remaining), key=lambda one: len(one.remaining))
+    while waiting:
+        longest = waiting[-1]
+        n = max(1, _NUMBERS_AT_ONCE // (len(longest.remaining) * longest.now.pooled.left.size))
+        _follow_side_by_side(waiting[: -n - 1 : -1])
+        del waiting[-n:]
+
+
+def _follow_side_by_side(some: list[_Removal]) -> None:
+    """The same of texts whose numbers of words fall. A word that goes leaves its place to the last of its text."""
+    coef, intercept, several = some[0].coef, some[0].intercept, some[0].several
+    own = np.array([removal.own for removal in some])
+    n_words = np.array([len(removal.remaining) for removal in some])
+    words = _padded([np.array(removal.remaining) for removal in some])  # (n, W)
+    part, share = (
+        _padded([getattr(removal.now.pooled, name)[removal.remaining] for removal in some])
+        for name in ("part", "share")
+    )  # (n, W, M, K, m), and so or (n, W, 1, 1, 1)
+    elsewhere = _padded([removal.elsewhere[removal.remaining] for removal in some])  # (n, W, K)
+    left, rest = (np.stack([getattr(removal.now.pooled, name) for removal in some]) for name in ("left", "rest"))
+    lost = np.zeros((len(some), len(intercept)))  # with the words that have gone, besides their own vectors
+    for step in range(n_words[0]):
+        n, width = np.count_nonzero(n_words > step), n_words[0] - step
+        rows, last = np.arange(n), n_words[:n] - step - 1
+        without = centroids(left[:n, None] - part[:n, :width], rest[:n, None] - share[:n, :width])
+        after = head(without.reshape(n * width, *without.shape[2:]), coef).reshape(n, width, -1)
+        after += intercept - lost[:n, None] - elsewhere[:n, :width]
+        if several:
+            odds = after[rows, :, own[:n]]  # (n, width)
+        else:
+            odds = _log_odds(after.reshape(n * width, -1), np.repeat(own[:n], width)).reshape(n, width)
+        odds[np.arange(width) > last[:, None]] = np.inf
+        least = odds.argmin(1)
+        for i, word in enumerate(words[rows, least].tolist()):
+            some[i].let_go(word, after[i, least[i]])
+        left[:n] -= part[rows, least]
+        rest[:n] -= share[rows, least]
+        lost[:n] += elsewhere[rows, least]
+        for array in (words, part, share, elsewhere):
+            array[rows, least] = array[rows, last]
+
+
+def _padded(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays (n_words, …) of texts one above the other, (n, the most words, …); the first is the longest."""
+    padded = np.zeros((len(arrays), *arrays[0].shape), arrays[0].dtype)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = array
+    return padded
 
 
 def _read_again(clf: Any, removals: list[_Removal], n_candidates: int) -> None:
