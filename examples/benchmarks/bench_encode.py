@@ -11,9 +11,9 @@ how far a vector depends on the texts beside it; where the time of an encode int
 one core.
 
     SKSPACE_DATA=path/to/data python examples/benchmarks/bench_encode.py [--imdb 300] [--hatexplain 2000]
-        [--repeats 5] [--out results.json]
+        [--repeats 5] [--out results.json] [--dtypes auto float32 bfloat16]
 
-The bare pass by size of batch, and nothing else:
+On a processor without instructions for bfloat16 leave that one out. The bare pass by size of batch, and nothing else:
 
     ... bench_encode.py --batch-tokens 512 1024 1536 2048 4096 8192
 
@@ -39,7 +39,7 @@ from skspace import TokenEncoder
 from skspace._threads import map_in_threads
 from skspace._transformer import FrozenTransformer
 
-DTYPES = ("auto", "float32", "bfloat16")
+DTYPES = ("auto", "float32", "bfloat16")  # "auto" is one of the others, called by another name
 MAX_LENGTH = 256
 
 # ---------------------------------------------------------------- inside the encoder: all use of private names is here
@@ -138,13 +138,13 @@ def without_cache(dtype, **params):
     return TokenEncoder(layer=-1, max_length=MAX_LENGTH, dtype=dtype, cache_dir=None, **params)
 
 
-def ways_to_encode(texts, peer):
+def ways_to_encode(texts, peer, dtypes):
     """Functions by name, and the number of tokens that each of them encodes."""
     ways = {
         "ST token_embeddings": lambda: peer.encode(texts, output_value="token_embeddings", show_progress_bar=False),
         "ST encode": lambda: peer.encode(texts, show_progress_bar=False),
     }
-    bare = {dtype: BarePass(without_cache(dtype), texts) for dtype in DTYPES}
+    bare = {dtype: BarePass(without_cache(dtype), texts) for dtype in dtypes}
     for dtype, one in bare.items():
         ways[f"{dtype}, cache off"] = lambda dtype=dtype: without_cache(dtype).transform(texts)
         ways[f"{dtype}, cache on"] = lambda dtype=dtype: into_new_cache(dtype, texts)
@@ -156,9 +156,9 @@ def ways_to_encode(texts, peer):
     return ways, n_tokens, {dtype: one.dtype for dtype, one in bare.items()}
 
 
-def speed(name, texts, peer, repeats):
-    ways, n_tokens, computed = ways_to_encode(texts, peer)
-    seconds = common.in_turns(repeats, **ways)
+def speed(name, texts, peer, args):
+    ways, n_tokens, computed = ways_to_encode(texts, peer, args.dtypes)
+    seconds = common.in_turns(args.repeats, **ways)
     rates = {way: n_tokens / taken for way, taken in seconds.items()}
     print(
         f"\n| {name}: {len(texts)} texts, {n_tokens} tokens | tokens/s | to ST token_embeddings | to ST encode "
@@ -166,7 +166,7 @@ def speed(name, texts, peer, repeats):
     )
     for way in ("ST token_embeddings", "ST encode"):
         print(f"| {way} | {rates[way]:,.0f} | {compared(rates, way)} | | |")
-    for dtype in DTYPES:
+    for dtype in args.dtypes:
         bare, limit = rates[f"{computed[dtype]} bare"], rates[f"{computed[dtype]} limit"]
         for way in (f"{dtype}, cache off", f"{dtype}, cache on"):
             ratios = f"{compared(rates, way)} | {rates[way] / bare:.2f} | {bare / limit:.2f}"
@@ -196,12 +196,12 @@ def gain_of_stopping(name, texts, repeats, lower=0.67):
     return gains
 
 
-def by_batch_tokens(name, texts, budgets, repeats):
+def by_batch_tokens(name, texts, budgets, args):
     """The bare pass by token budget."""
     results = {}
-    for dtype in ("float32", "bfloat16"):
+    for dtype in named(args):
         passes = {str(n): BarePass(without_cache(dtype, batch_tokens=n), texts) for n in budgets}
-        seconds = common.in_turns(repeats, **{n: one.run for n, one in passes.items()})
+        seconds = common.in_turns(args.repeats, **{n: one.run for n, one in passes.items()})
         best = min(seconds.values())
         for n, one in passes.items():
             rate = one.n_tokens / seconds[n]
@@ -213,11 +213,11 @@ def by_batch_tokens(name, texts, budgets, repeats):
 # ---------------------------------------------------------------- exactness
 
 
-def cosines(texts):
+def cosines(texts, dtypes):
     """Mean and smallest cosine of a token's vector with that of float32."""
     exact = without_cache("float32").transform(texts).values.astype(np.float32)
     results = {}
-    for dtype in ("auto", "bfloat16"):
+    for dtype in dtypes:
         vectors = without_cache(dtype).transform(texts).values.astype(np.float32)
         products = np.einsum("td,td->t", exact, vectors)
         cosine = products / np.linalg.norm(exact, axis=1) / np.linalg.norm(vectors, axis=1)
@@ -288,36 +288,43 @@ def samples(args):
     return {name: list(dict.fromkeys(common.read(name, "train")[0]))[:n] for name, n in sizes.items() if n}
 
 
+def named(args):
+    """The types asked for, each once."""
+    return [dtype for dtype in args.dtypes if dtype != "auto"]
+
+
 def all_tables(texts, args):
     peer = sentence_transformer()
     results = {"sentence-transformers computed in": str(next(peer.parameters()).dtype)}
-    results["speed"] = {name: speed(name, sample, peer, args.repeats) for name, sample in texts.items()}
+    results["speed"] = {name: speed(name, sample, peer, args) for name, sample in texts.items()}
     print("\n| set | dtype | time of the last layer to layer 0.67 |\n|---|---|---|")
     results["layer 0.67"] = {name: gain_of_stopping(name, sample, args.repeats) for name, sample in texts.items()}
     print("\n| set | dtype | cosine with float32, a token: mean | smallest |\n|---|---|---|---|")
-    results["cosine"] = {name: cosines(sample) for name, sample in texts.items()}
+    results["cosine"] = {
+        name: cosines(sample, [dtype for dtype in args.dtypes if dtype != "float32"]) for name, sample in texts.items()
+    }
     for name, found in results["cosine"].items():
         for dtype, cosine in found.items():
             print(f"| {name} | {dtype} | {cosine['mean']:.6f} | {cosine['min']:.6f} |", flush=True)
-    results["company"] = print_company(texts, args.company)
-    results["shares"] = print_shares(texts)
+    results["company"] = print_company(texts, args)
+    results["shares"] = print_shares(texts, args)
     return results
 
 
-def print_company(texts, n):
+def print_company(texts, args):
     print("\n| set | dtype | largest difference alone / in a batch: computed | kept in float16 |\n|---|---|---|---|")
     results = {}
     for name, sample in texts.items():
-        for dtype in ("float32", "bfloat16"):
-            found = results[f"{name} {dtype}"] = dependence_on_company(dtype, sample[:n])
+        for dtype in named(args):
+            found = results[f"{name} {dtype}"] = dependence_on_company(dtype, sample[: args.company])
             print(f"| {name} | {dtype} | {found['computed']:.1e} | {found['kept']:.1e} |", flush=True)
     return results
 
 
-def print_shares(texts):
+def print_shares(texts, args):
     results = {}
     for name, sample in texts.items():
-        for dtype in ("float32", "bfloat16"):
+        for dtype in named(args):
             found = shares(dtype, sample)
             if not results:
                 print(f"\n| set | dtype | {' | '.join(found)} |\n|---|---|{'---|' * len(found)}")
@@ -347,7 +354,7 @@ def bare_table(texts, args):
 
 def budget_table(texts, args):
     print("| set | dtype | batch_tokens | padding | tokens/s, bare pass | to the best |\n|---|---|---|---|---|---|")
-    return {name: by_batch_tokens(name, sample, args.batch_tokens, args.repeats) for name, sample in texts.items()}
+    return {name: by_batch_tokens(name, sample, args.batch_tokens, args) for name, sample in texts.items()}
 
 
 def main():
@@ -356,6 +363,7 @@ def main():
     parser.add_argument("--hatexplain", type=int, default=2000, help="texts; 0 leaves the set out")
     parser.add_argument("--company", type=int, default=64, help="texts of each set that are encoded one at a time too")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
     parser.add_argument("--batch-tokens", type=int, nargs="+", help="print the bare pass by size of batch instead")
     parser.add_argument("--bare", action="store_true", help="print ours against the bare pass alone")
     parser.add_argument("--out", type=Path)
