@@ -286,7 +286,7 @@ def _follow_side_by_side(some: list[_Removal]) -> None:
     part, share = (
         _padded([getattr(removal.now.pooled, name)[removal.remaining] for removal in some])
         for name in ("part", "share")
-    )  # (n, W, M, K, m), and so or (n, W, 1, 1, 1)
+    )  # (n, W, M, K, m) both, or the second (n, W, 1, 1, 1)
     elsewhere = _padded([removal.elsewhere[removal.remaining] for removal in some])  # (n, W, K)
     left, rest = (np.stack([getattr(removal.now.pooled, name) for removal in some]) for name in ("left", "rest"))
     lost = np.zeros((len(some), len(intercept)))  # with the words that have gone, besides their own vectors
@@ -302,8 +302,9 @@ def _follow_side_by_side(some: list[_Removal]) -> None:
             odds = _log_odds(after.reshape(n * width, -1), np.repeat(own[:n], width)).reshape(n, width)
         odds[np.arange(width) > last[:, None]] = np.inf
         least = odds.argmin(1)
-        for i, word in enumerate(words[rows, least].tolist()):
-            some[i].let_go(word, after[i, least[i]])
+        # Copies, since a view would keep what all the other words have left alive for as long as the text.
+        for removal, word, logits in zip(some, words[rows, least].tolist(), after[rows, least], strict=False):
+            removal.let_go(word, logits)
         left[:n] -= part[rows, least]
         rest[:n] -= share[rows, least]
         lost[:n] += elsewhere[rows, least]
