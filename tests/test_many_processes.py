@@ -166,7 +166,9 @@ def counting_threads(encode_part, folder):
     def encode_and_count(encoder, texts):
         n_encoded = encode_part(encoder, texts)
         (folder / f"worker {os.getpid()}").write_text(str(torch.get_num_threads()))
-        time.sleep(0.2)  # leave parts to the other
+        latest = time.monotonic() + 120
+        while len(list(folder.glob("worker *"))) < 2 and time.monotonic() < latest:
+            time.sleep(0.05)  # the other may still be starting: leave parts to it
         return n_encoded
 
     return encode_and_count
