@@ -18,9 +18,13 @@ def show(rows, out):
     summary_table(rows, sets, out)
     for score in ("accuracy", "macro_f1", "accuracy_new", "calibration_error"):
         scores_table(rows, sets, methods, score)
+    of_ours = [name for name in sets if values(rows, name, OURS, "accuracy")]
+    own_table(rows, of_ours, out)
     for score in ("accuracy", "macro-F1"):
         differences_table(rows, sets, methods, out, score)
+    picked_table(rows, sets, out)
     costs_table(rows, sets, methods)
+    encoding_table(rows, of_ours)
 
 
 def summary_table(rows, sets, out):
@@ -42,23 +46,31 @@ def summary_table(rows, sets, out):
         run = [method for method in CONTROLS if not np.isnan(mean[method])]
         best = max(run, key=mean.get, default=None)
         found = 100 * np.array(values(rows, name, OURS, "accuracy"))
-        ours = f"**{found.mean():.1f}**" if run and found.mean() > mean[best] else f"{found.mean():.1f}"
-        spread = f" ± {found.std(ddof=1):.1f}" if len(found) > 1 else ""
+        ours = cell(found, ".1f")
+        if len(found) and run and found.mean() > mean[best]:
+            value, *spread = ours.partition(" ")
+            ours = f"**{value}**{''.join(spread)}"
         seconds = {method: total(rows, [name], method, "processor_seconds", "fit") for method in (OURS, "fine-tuning")}
         tuned = (
             [f"{mean['fine-tuning']:.1f}", f"{seconds['fine-tuning']:,.0f}"] if mean["fine-tuning"] > 0 else ["", ""]
         )
         line(
             name,
-            int(predictions(rows, name, OURS, out)[1].max()) + 1,
+            n_classes(rows, name, out),
             f"{mean['probe, last layer']:.1f}" if "probe, last layer" in run else "",
             f"{mean[best]:.1f} ({best})" if run else "",
-            ours + spread,
+            ours,
             tuned[0],
-            f"{seconds[OURS]:,.0f}",
+            f"{seconds[OURS]:,.0f}" if len(found) else "",
             tuned[1],
         )
     print()
+
+
+def n_classes(rows, name, out):
+    """Of a set, from the labels that any of its runs has kept."""
+    method = next(key[1] for key in rows if key[0] == name)
+    return int(predictions(rows, name, method, out)[1].max()) + 1
 
 
 def values(rows, name, method, figure):
@@ -91,15 +103,42 @@ def scores_table(rows, sets, methods, score):
     print()
 
 
-def cell(found):
+def cell(found, form=".2f"):
     if not len(found):
         return ""
-    spread = f" ± {found.std(ddof=1):.2f}" if len(found) > 1 else ""
-    return f"{found.mean():.2f}{spread}"
+    spread = f" ± {found.std(ddof=1):{form}}" if len(found) > 1 else ""
+    return f"{found.mean():{form}}{spread}"
 
 
 def complete(means):
     return not np.isnan(means).any()
+
+
+def own_table(rows, sets, out):
+    """Ours by itself, with intervals: to be held against a published figure, of which only the mean is known."""
+    print(f"## `{OURS}`, %, with 95% intervals (draws of texts and seeds), of all texts and of new ones\n")
+    print("New texts do not stand in the training split.\n")
+    line("set", "accuracy", "macro-F1", "accuracy, new", "macro-F1, new")
+    line(*["---"] * 5)
+    for name in sets:
+        predicted, y = predictions(rows, name, OURS, out)
+        new = np.load(out / f"{file_name(name, OURS, 0)}.npz")["new"]
+        cells = []
+        for texts in (np.full(len(y), True), new):
+            for measure, n_draws in ((accuracy, N_DRAWS), (quick_macro_f1, N_DRAWS // 10)):
+                cells.append(own_interval(measure, y[texts], predicted[:, texts], n_draws))
+        line(name, *cells)
+    print()
+
+
+def own_interval(measure, y, predicted, n_draws):
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(n_draws):
+        texts, seeds = rng.integers(len(y), size=len(y)), rng.integers(len(predicted), size=len(predicted))
+        drawn.append(mean_over_seeds(measure, y[texts], predicted[seeds][:, texts]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return f"{100 * mean_over_seeds(measure, y, predicted):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 # ---------------------------------------------------------------- paired differences
@@ -181,6 +220,29 @@ def predictions(rows, name, method, out):
     return np.stack([file["predicted"] for file in files]), files[0]["y"]
 
 
+def picked_table(rows, sets, out):
+    """Ours against the frozen control that cross-validation picks: the best one on the test is known too late."""
+    run = [method for method in CONTROLS if any(key[1] == method for key in rows)]
+    if not run:
+        return
+    print("## The frozen control that is best in five-fold cross-validation on the training texts, accuracy, %\n")
+    line("set", *(f"{method}, cross-validated" for method in run), "picked", "its test", f"`{OURS}` minus it, points")
+    line(*["---"] * (len(run) + 4))
+    for name in sets:
+        found = {
+            method: 100 * np.array([row["cross_validated"] for row in values(rows, name, method, "chosen")])
+            for method in run
+        }
+        if not all(map(len, found.values())):
+            continue  # a control that was not run might have been picked
+        means = {method: of_method.mean() for method, of_method in found.items()}
+        picked = max(means, key=means.get)
+        test = 100 * np.array(values(rows, name, picked, "accuracy"))
+        gap = interval(*paired(rows, name, picked, out, "accuracy")) if values(rows, name, OURS, "accuracy") else ""
+        line(name, *map(cell, found.values()), picked, cell(test), gap)
+    print()
+
+
 # ---------------------------------------------------------------- costs
 
 
@@ -199,6 +261,19 @@ def costs_table(rows, sets, methods):
         seeds = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else ""
         seeds = "1, knows no chance" if method in WITHOUT_CHANCE else seeds
         line(method, f"{wall:,.0f}", f"{processor:,.0f}", f"{encoding:,.0f}", f"{peak:,.0f}", seeds)
+    print()
+
+
+def encoding_table(rows, sets):
+    """What comes before the first fit. A run that finds the cache full has no seconds to tell: the longest counts."""
+    print(f"## Processor seconds of `{OURS}`: encoding all training texts, once, and a fit; peak resident MB\n")
+    line("set", "encoding", "fit", "encoding to fit", "MB")
+    line(*["---"] * 5)
+    for name in sets:
+        encoding = total(rows, [name], OURS, "processor_seconds", "encode", np.max)
+        fit = total(rows, [name], OURS, "processor_seconds", "fit")
+        ratio = f"{encoding / fit:.2f}" if fit else ""  # seconds of a graphics card's host are not counted
+        line(name, f"{encoding:.1f}", f"{fit:.1f}", ratio, f"{max(values(rows, name, OURS, 'peak_mb')):,.0f}")
     print()
 
 

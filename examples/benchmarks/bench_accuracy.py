@@ -6,7 +6,7 @@ or scores per test text beside it. What is there is not run again, so that a lon
 
 What a probe tunes (scaling, C; TF-IDF's features; the bottleneck's weight decay), five-fold cross-validation tunes
 on the training texts; its seconds contain that. Ours is not tuned; fine-tuning's rate and epochs are the same for all
-sets.
+sets. SetFit, where it is installed, gets one pair of each kind a text: as many passes over the texts as fine-tuning.
 
 Seconds are wall time and processor time of learning, encoding left out and given by itself: `encode` is the time in
 which the encoder makes the vectors that the method needs of the training texts, once, cached thereafter. Memory is the
@@ -18,6 +18,7 @@ largest resident set of the process.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -184,6 +185,14 @@ def full_fine_tuning(data, seed):
     return predict_logits(model, data["test"][0]), FINE_TUNING
 
 
+def whole_set_fit(data, seed):
+    from set_fit import set_fit
+
+    with Clock("fit"):
+        model = set_fit(*data["train"], seed, n_pairs=1)
+    return np.asarray(model.predict_proba(list(data["test"][0]))), {"n_pairs": 1}
+
+
 PAPER = {"n_latent": 3, "n_members": 1, "pooling": "mean", "lr": 2e-4, "lr_schedule": "constant", "max_epochs": 5}
 METHODS = {
     "majority": majority,
@@ -196,7 +205,9 @@ METHODS = {
     "probe, our layer": probe(0.67, "mean"),
     "linear bottleneck": bottleneck,
     "fine-tuning": full_fine_tuning,
+    "SetFit": whole_set_fit,
 }
+DEFAULT_METHODS = [name for name in METHODS if name != "SetFit" or importlib.util.find_spec("setfit")]
 # The cache is one for all methods: the first of a layer fills it.
 ENCODED_BY = {"probe, first token": "probe, last layer", "space, paper's setting": "probe, last layer"} | dict.fromkeys(
     ("probe, our layer", "linear bottleneck", "space, calibrated"), "space"
@@ -316,7 +327,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=DEFAULT_METHODS, choices=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--encoder", help="the packaged MiniLM where left out; give it an --out of its own")
     parser.add_argument("--one", nargs=3, metavar=("SET", "METHOD", "SEED"), help="run this one in this process")

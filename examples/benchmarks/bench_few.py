@@ -4,8 +4,9 @@ So many training texts of each class as --per-class says, drawn anew by each see
 on the whole test split. Ours has its defaults. Probes are logistic regression on L2-normalised mean vectors, C by
 cross-validation on the few texts. SetFit (a package of its own: pip install setfit) has its authors' settings:
 contrastive fine-tuning of the whole encoder on 20 pairs of texts a text, one epoch, batches of 16, then logistic
-regression. Fine-tuning is that of bench_accuracy.py with 20 epochs, since few texts make few steps. Results are
-appended to --out and not run again; seconds are of learning and predicting, encoding contained.
+regression. Fine-tuning is that of bench_accuracy.py for 20 epochs (few texts make few steps) or so many more that
+there are as many steps as its name says. Results are appended to --out and not run again; seconds are of learning and
+predicting, encoding contained.
 
     SKSPACE_DATA=path/to/data python examples/benchmarks/bench_few.py --out few.jsonl [--sets trec sma mr]
         [--per-class 8 16] [--seeds 2] [--methods space SetFit …]
@@ -16,7 +17,6 @@ import argparse
 import itertools
 import json
 import os
-import tempfile
 import time
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import common
 import numpy as np
 import torch
 from fine_tuning import MeanHead, fine_tune, predict_logits
+from set_fit import set_fit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -32,6 +33,8 @@ from sklearn.preprocessing import Normalizer
 from try_ideas import few
 
 from skspace import SpaceClassifier, TokenEncoder
+
+BATCH_SIZE = 32  # of fine-tuning
 
 # ---------------------------------------------------------------- methods: (X, y, X_test, seed) to class numbers
 
@@ -51,40 +54,39 @@ def probe(layer):
     return method
 
 
-def set_fit(X, y, X_test, seed):
-    from datasets import Dataset
-    from setfit import SetFitModel, Trainer, TrainingArguments
+def setfit(X, y, X_test, seed):
+    return np.asarray(set_fit(X, y, seed, n_pairs=20).predict(list(X_test)))
 
-    model = SetFitModel.from_pretrained(str(common.minilm_folder()))
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            num_iterations=20,
-            num_epochs=1,
-            batch_size=16,
+
+def full_fine_tuning(min_steps=0):
+    def method(X, y, X_test, seed):
+        def head(n_features):
+            return MeanHead(n_features, int(y.max()) + 1)
+
+        epochs = max(20, -(-min_steps // -(-len(X) // BATCH_SIZE)))
+        model = fine_tune(
+            common.minilm_folder(),
+            X,
+            torch.from_numpy(y),
+            head,
+            lr=1e-4,
+            epochs=epochs,
+            batch_size=BATCH_SIZE,
             seed=seed,
-            report_to="none",
-            show_progress_bar=False,
         )
-        data = Dataset.from_dict({"text": list(X), "label": y.tolist()})
-        Trainer(model=model, args=arguments, train_dataset=data).train()
-    return np.asarray(model.predict(list(X_test)))
+        return predict_logits(model, X_test).argmax(1)
 
-
-def full_fine_tuning(X, y, X_test, seed):
-    def head(n_features):
-        return MeanHead(n_features, int(y.max()) + 1)
-
-    model = fine_tune(common.minilm_folder(), X, torch.from_numpy(y), head, lr=1e-4, epochs=20, seed=seed)
-    return predict_logits(model, X_test).argmax(1)
+    return method
 
 
 METHODS = {
     "probe, last layer": probe(-1),
     "probe, our layer": probe(0.67),
     "space": space,
-    "fine-tuning": full_fine_tuning,
-    "SetFit": set_fit,
+    "fine-tuning": full_fine_tuning(),
+    "fine-tuning, 100 steps": full_fine_tuning(100),
+    "fine-tuning, 300 steps": full_fine_tuning(300),
+    "SetFit": setfit,
 }
 
 # ---------------------------------------------------------------- runs

@@ -2,7 +2,8 @@
 
 The bare loop is what anyone would write for one run: batches that lie ready in memory as float32 tensors, one product
 for the operators and one for the attention, tanh, softmax and sums over a text's tokens, linear head, cross-entropy,
-backward, AdamW. No shuffling, no history, and no gathering but where searches are compared. Vectors are random numbers.
+backward, AdamW. No shuffling, no history, and no gathering but where searches are compared. Vectors are random numbers;
+the search is over MR's texts ($SKSPACE_DATA), whose embeddings are in a cache of its own before anything is timed.
 Every ratio is of two things timed in turns; their medians count.
 
     python examples/benchmarks/bench_fit.py [--only memory products parts store growth search] [--epochs 3]
@@ -10,6 +11,8 @@ Every ratio is of two things timed in turns; their medians count.
 """
 
 import argparse
+import cProfile
+import pstats
 import tempfile
 import warnings
 from functools import partial
@@ -23,7 +26,7 @@ from bench_memory import MB, Peak
 from bench_store import Corpus, as_ragged, write
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from skspace import RaggedArray, SpaceClassifier, _accumulation
+from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _accumulation
 
 N_FEATURES = 384
 N_LATENT = (2, 4, 8, 12, 16)
@@ -236,9 +239,22 @@ def growth(args):
 
 
 def search(args):
-    """5 values of n_latent x 5 folds against 25 bare loops on the same folds, one core; and with n_jobs=2."""
-    rows, y = made_up(args.search_texts, 22, 2)
-    folds = list(StratifiedKFold(5).split(np.zeros(len(y)), y))
+    """5 values of n_latent x 5 folds against 25 bare loops on the same folds, one core; and with n_jobs=2.
+
+    The searches are given texts and find their embeddings in the store, in every fit and every scoring anew; the bare
+    loops read their folds from it too.
+    """
+    with tempfile.TemporaryDirectory(prefix="skspace-search-", dir=args.folder) as folder:
+        encoder = TokenEncoder(cache_dir=folder)
+        X, labels = common.read("mr", "train")
+        order = np.random.default_rng(0).permutation(len(X))[: args.search_texts]  # they come sorted by class
+        X, labels = [X[i] for i in order], [labels[i] for i in order]
+        return timed_search(args, encoder, X, np.unique(labels, return_inverse=True)[1])
+
+
+def timed_search(args, encoder, X, y):
+    rows = encoder.transform(X)
+    folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(X, y))
     epochs = 10
     threads = torch.get_num_threads()
 
@@ -250,9 +266,9 @@ def search(args):
                     loop.epoch()
 
     def grid(n_jobs):
-        clf = classifier(epochs)
+        clf = SpaceClassifier(encoder, max_epochs=epochs, random_state=0)
         search = GridSearchCV(clf, {"n_latent": list(N_LATENT)}, cv=folds, n_jobs=n_jobs, refit=False)
-        search.fit(rows, y)
+        search.fit(X, y)
 
     def on_one_core(function):
         torch.set_num_threads(1)
@@ -270,7 +286,33 @@ def search(args):
     for key, name in names.items():
         print(f"| {name} | {times[key]:.1f} | {times[key] / times['bare']:.2f} |", flush=True)
     print(f"\nn_jobs=2 is {times['one'] / times['two']:.2f} times as fast as one job on one core.")
-    return times
+    profile = cProfile.Profile()
+    on_one_core(lambda: profile.runcall(grid, 1))
+    shares = where_it_goes(pstats.Stats(profile))
+    print("\nOf the search with one job and one thread, by a profile that itself takes time:\n")
+    print("| what | seconds | % |\n|---|---|---|")
+    for name, taken in shares.items():
+        print(f"| {name} | {taken:.1f} | {100 * taken / shares['all']:.1f} |", flush=True)
+    return {**times, "profile": shares}
+
+
+def where_it_goes(stats):
+    """Cumulative seconds of the parts of a search; none of them holds another but "all"."""
+    parts = {  # file, function, and the caller that counts
+        "all": ("_search.py", "fit", None),
+        "steps of training": ("skorch/net.py", "train_step", None),
+        "embeddings of the training texts, found and read": ("_classifier.py", "_embed", "_learn"),
+        "their scale": ("_net.py", "_root_mean_square", None),
+        "scoring the held-out texts": ("_validation.py", "_score", None),
+        "cloning": ("sklearn/base.py", "clone", "_fit_and_score"),
+    }
+    seconds = dict.fromkeys(parts, 0.0)
+    for (file, _, function), (_, _, _, cumulative, callers) in stats.stats.items():
+        for name, (ending, called, caller) in parts.items():
+            if file.endswith(ending) and function == called:
+                by_caller = [figures[3] for (_, _, calling), figures in callers.items() if calling == caller]
+                seconds[name] += sum(by_caller) if caller else cumulative
+    return seconds
 
 
 PARTS = {"memory": memory, "products": products, "parts": parts, "store": store, "growth": growth, "search": search}

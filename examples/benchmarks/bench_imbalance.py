@@ -4,9 +4,11 @@ Sets as they are (davidson: 6, 17 and 77% of the texts), and sets of two classes
 twentieth of all, in training and test alike, by each seed anew ("mr, 1 in 20"). Ours has its defaults, with and without
 class_weight="balanced", and with two classes also inside scikit-learn's TunedThresholdClassifierCV by macro-F1. The
 control is logistic regression on mean vectors of our layer, scaler and C by macro-F1 in five-fold cross-validation of
-the training texts, with and without class weights. Recall and average precision are those of the rarest class.
+the training texts, with and without class weights and with such a threshold. Recall and average precision are those of
+the rarest class.
 
     SKSPACE_DATA=path/to/data python examples/benchmarks/bench_imbalance.py [--seeds 3] [--out file.json]
+        [--methods "SpaceClassifier()" …]
 """
 
 import argparse
@@ -18,6 +20,7 @@ import numpy as np
 from frozen_controls import mean_and_sd, probe_search
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, recall_score
 from sklearn.model_selection import TunedThresholdClassifierCV
+from sklearn.pipeline import make_pipeline
 
 from skspace import SpaceClassifier, TokenEncoder
 
@@ -57,25 +60,27 @@ def moved_threshold(X, y, seed):
     return TunedThresholdClassifierCV(SpaceClassifier(random_state=seed), scoring="f1_macro").fit(X, y)
 
 
-class Probe:
-    def __init__(self, X, y, class_weight):
-        self.encoder = TokenEncoder(pooling="mean")
-        self.search = probe_search().set_params(
-            scoring="f1_macro", estimator__classifier__class_weight=class_weight, estimator__classifier__max_iter=20_000
-        )
-        self.search.fit(self.encoder.transform(X), y)
-        self.classes_ = self.search.classes_
+def probe(X, y, seed, class_weight=None):
+    """Scaler and C searched; a pipeline of the encoder and what was best."""
+    encoder = TokenEncoder(pooling="mean")
+    search = probe_search().set_params(
+        scoring="f1_macro", estimator__classifier__class_weight=class_weight, estimator__classifier__max_iter=20_000
+    )
+    return make_pipeline(encoder, search.fit(encoder.transform(X), y).best_estimator_)
 
-    def predict(self, X):
-        return self.search.predict(self.encoder.transform(X))
 
-    def predict_proba(self, X):
-        return self.search.predict_proba(self.encoder.transform(X))
+def balanced_probe(X, y, seed):
+    return probe(X, y, seed, "balanced")
+
+
+def moved_probe(X, y, seed):
+    return TunedThresholdClassifierCV(probe(X, y, seed), scoring="f1_macro").fit(X, y)
 
 
 METHODS = {
-    "logistic regression": lambda X, y, seed: Probe(X, y, None),
-    "logistic regression, balanced": lambda X, y, seed: Probe(X, y, "balanced"),
+    "logistic regression": probe,
+    "logistic regression, balanced": balanced_probe,
+    "logistic regression, threshold": moved_probe,
     "SpaceClassifier()": ours,
     "SpaceClassifier(), balanced": balanced,
     "SpaceClassifier(), threshold": moved_threshold,
@@ -101,6 +106,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     print(common.machine())
@@ -113,8 +119,9 @@ def main():
         print(f"\n{title}: {len(X):,} training texts, {y.count(rare)} of the rarest class\n")
         print(f"| % | {' | '.join(SCORES)} |\n|---|{'---|' * len(SCORES)}")
         results[title] = {}
-        for method, fit in METHODS.items():
-            if fit is moved_threshold and len(set(y)) > 2:
+        for method in args.methods:
+            fit = METHODS[method]
+            if fit in (moved_probe, moved_threshold) and len(set(y)) > 2:
                 continue
             n_runs = 1 if method.startswith("logistic") and one_in is None else args.seeds
             runs = [scores(fit(X, y, seed), *test, rare) for seed, ((X, y), test, rare) in enumerate(draws[:n_runs])]

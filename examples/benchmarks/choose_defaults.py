@@ -99,9 +99,11 @@ def main():
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     key = {"sets": list(args.sets), "seeds": args.seeds, "base": args.base, "encoder": args.encoder}
+    key["machine"] = common.machine()  # bfloat16 here and float32 there would be read as a difference of settings
     done = json.loads(args.out.read_text("utf-8")) if args.out and args.out.exists() else key | {"scores": {}}
     if key | done != done:
         sys.exit(f"{args.out} holds another search: {[done[name] for name in key]}, not {list(key.values())}.")
+    done.pop("command", None)  # save_results writes that of this run
     names = "".join(f"{name[:10]:>11}" for name in args.sets)
     print(f"{common.machine()}\n\n{'':16}{names}{'mean':>9}  to base, points", flush=True)
     data = {name: train_and_validation(name) for name in args.sets}

@@ -3,7 +3,8 @@
 The paper's settings: last layer, mean pooling, m = 3, Adam at 2e-4 without a schedule, weight decay .01, batches of 256
 texts of at most 256 tokens, 5 epochs. Controls tell where a gain comes from:
 
-- a dense head on the mean vector, and one on the vector of [CLS] (the paper's own baseline), by the same recipe;
+- a dense head on the mean vector, and one on the vector of [CLS] (the paper's own baseline), by the same recipe, and
+  one on the mean vector that is divided by the scale of mean vectors, which are shorter than tokens;
 - logistic regression on the mean vector, its C and scaler chosen by five-fold cross-validation;
 - the defaults of SpaceClassifier; the majority class.
 
@@ -220,7 +221,7 @@ def space_by_adam(task, seed, *, inter=0.0, intra=0.0):
     return lambda texts: space_probabilities(operators, task.tokens(layer=-1).transform(texts)), {}
 
 
-def dense(task, seed, *, kind, epochs=5, curve=False):
+def dense(task, seed, *, kind, epochs=5, curve=False, own_scale=False):
     """A dense head on one vector a text, by the paper's recipe."""
 
     def loss(logits, lengths, targets):
@@ -231,7 +232,8 @@ def dense(task, seed, *, kind, epochs=5, curve=False):
             return softmax(head(torch.from_numpy(vectors)).numpy())
 
     rows = as_rows(task.vectors(kind, task.texts))
-    head = DenseHead(rows.n_features, task.n_classes, task.scale, seed)
+    scale = float(np.sqrt(np.mean(np.square(rows.values)))) if own_scale else task.scale
+    head = DenseHead(rows.n_features, task.n_classes, scale, seed)
     extras, after_epoch = {}, None
     if curve:
         texts, targets = task.curve_test
@@ -277,6 +279,7 @@ FROZEN = {
     "Space, CE + intra of 2023, Adam": functools.partial(space_by_adam, intra=0.001),
     "Space, CE + both of 2023, Adam": functools.partial(space_by_adam, inter=0.2, intra=0.001),
     CONTROL: functools.partial(dense, kind="mean"),
+    f"{CONTROL}, own scale": functools.partial(dense, kind="mean", own_scale=True),
     "CLS + dense": functools.partial(dense, kind="summary"),
     **CONTROLS,
 }
