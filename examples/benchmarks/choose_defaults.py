@@ -101,7 +101,7 @@ def main():
     key = {"sets": list(args.sets), "seeds": args.seeds, "base": args.base, "encoder": args.encoder}
     key["machine"] = common.machine()  # bfloat16 here and float32 there would be read as a difference of settings
     done = json.loads(args.out.read_text("utf-8")) if args.out and args.out.exists() else key | {"scores": {}}
-    if key | done != done:
+    if done | key != done:
         sys.exit(f"{args.out} holds another search: {[done[name] for name in key]}, not {list(key.values())}.")
     done.pop("command", None)  # save_results writes that of this run
     names = "".join(f"{name[:10]:>11}" for name in args.sets)
