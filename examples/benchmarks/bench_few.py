@@ -10,7 +10,7 @@ predicting, encoding contained.
 
     SKSPACE_DATA=path/to/data python examples/benchmarks/bench_few.py --out few.jsonl [--sets trec sma mr]
         [--per-class 8 16] [--seeds 2] [--methods space SetFit …]
-    … bench_few.py --out few.jsonl --table
+    … bench_few.py --out few.jsonl --table [--sets …] [--per-class …]
 """
 
 import argparse
@@ -113,17 +113,39 @@ def read_results(path):
 
 
 def print_table(found):
-    """Means over seeds: a line a method, a column a set and number of texts; then median seconds."""
+    """Mean accuracies over draws, one line a method; `space` minus it on the same draws, with standard error."""
     columns = sorted({key[1:3] for key in found}, key=lambda column: (column[1], column[0]))
     names = [f"{name}, {n}" for name, n in columns]
-    print(f"| accuracy, % | {' | '.join(names)} | mean | seconds |\n|---|{'---|' * (len(columns) + 2)}")
+    print(f"| accuracy, % | {' | '.join(names)} | mean | `space` minus it | draws | seconds |")
+    print(f"|---|{'---|' * (len(columns) + 4)}")
     for method in METHODS:
-        rows = {c: [row for key, row in found.items() if key[0] == method and key[1:3] == c] for c in columns}
-        if not all(rows.values()):
+        draws = complete_draws(found, method, columns)  # {seed: accuracies of all columns}
+        if not draws:
             continue
-        means = [100 * np.mean([row["accuracy"] for row in of_column]) for of_column in rows.values()]
-        seconds = np.median([row["seconds"] for of_column in rows.values() for row in of_column])
-        print(f"| {method} | {' | '.join(f'{mean:.1f}' for mean in means)} | {np.mean(means):.1f} | {seconds:.0f} |")
+        means = np.mean(list(draws.values()), axis=0)
+        seconds = np.median([row["seconds"] for key, row in found.items() if key[0] == method])
+        cells = " | ".join(f"{mean:.1f}" for mean in means)
+        gain = difference(complete_draws(found, "space", columns), draws) if method != "space" else ""
+        print(f"| {method} | {cells} | {means.mean():.1f} | {gain} | {len(draws)} | {seconds:.0f} |")
+
+
+def complete_draws(found, method, columns):
+    """Accuracies in percent of the draws that were run in all columns, {seed: one of each column}."""
+    seeds = sorted({key[3] for key in found})
+    keys = {seed: [(method, *column, seed) for column in columns] for seed in seeds}
+    return {
+        seed: [100 * found[key]["accuracy"] for key in of_seed]
+        for seed, of_seed in keys.items()
+        if all(key in found for key in of_seed)
+    }
+
+
+def difference(ours, others):
+    """Mean over columns and common draws, and the standard error over draws where there are several, in points."""
+    gaps = [np.mean(ours[seed]) - np.mean(others[seed]) for seed in ours.keys() & others.keys()]
+    if len(gaps) < 2:
+        return "".join(f"{gap:+.1f}" for gap in gaps)
+    return f"{np.mean(gaps):+.1f} ± {np.std(gaps, ddof=1) / np.sqrt(len(gaps)):.1f}"
 
 
 def main():
@@ -133,11 +155,12 @@ def main():
     parser.add_argument("--per-class", nargs="+", type=int, default=(8, 16))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--table", action="store_true", help="only print what --out holds of these sets and numbers")
     args = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     if args.table:
-        print_table(read_results(args.out))
+        found = read_results(args.out).items()
+        print_table({key: row for key, row in found if key[1] in args.sets and key[2] in args.per_class})
         return
     print(common.machine(), flush=True)
     for seed, per_class, name, method in itertools.product(range(args.seeds), args.per_class, args.sets, args.methods):
