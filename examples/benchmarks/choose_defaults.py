@@ -50,6 +50,8 @@ CHANGES = {
     "batch 128": {"batch_size": 128},
     "batch 512": {"batch_size": 512},
     "early stopping": {"early_stopping": True},
+    "lr .04, batch 128": {"lr": 0.04, "batch_size": 128},
+    "lr .04, 2x axes": {"lr": 0.04, "axes": 2},
     "inter .1": {"inter_space_weight": 0.1},
     "intra .001": {"intra_space_weight": 1e-3},
     "intra .01": {"intra_space_weight": 1e-2},
@@ -82,7 +84,7 @@ def classifier(name, encoder, params):
 def line(change, scores, base):
     """Means over seeds of every set, and of all differences from the base mean and standard error, in points."""
     means = [np.mean(values) for values in scores.values()]
-    text = f"{change:16}" + "".join(f"{mean:11.4f}" for mean in means) + f"{np.mean(means):9.4f}"
+    text = f"{change:18}" + "".join(f"{mean:11.4f}" for mean in means) + f"{np.mean(means):9.4f}"
     if scores is base:
         return text
     gaps = 100 * np.subtract([scores[name] for name in base], list(base.values()))  # (n_sets, n_seeds)
@@ -105,7 +107,7 @@ def main():
         sys.exit(f"{args.out} holds another search: {[done[name] for name in key]}, not {list(key.values())}.")
     done.pop("command", None)  # save_results writes that of this run
     names = "".join(f"{name[:10]:>11}" for name in args.sets)
-    print(f"{common.machine()}\n\n{'':16}{names}{'mean':>9}  to base, points", flush=True)
+    print(f"{common.machine()}\n\n{'':18}{names}{'mean':>9}  to base, points", flush=True)
     data = {name: train_and_validation(name) for name in args.sets}
     encoder = {"model": args.encoder} if args.encoder else {}
     for change in dict.fromkeys(["base", *args.only]):
