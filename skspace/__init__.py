@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skspace._classifier import SpaceClassifier
-    from skspace._encoder import TokenEncoder
-    from skspace._operators import ConceptOperators
-    from skspace._ragged import RaggedArray
-    from skspace._store import TokenStore
+    from skspace._encoding.token_encoder import TokenEncoder
+    from skspace._input.ragged import RaggedArray
+    from skspace._model.concept_operators import ConceptOperators
+    from skspace._store.token_store import TokenStore
 
 __version__ = "0.1.0"
 __all__ = ["ConceptOperators", "RaggedArray", "SpaceClassifier", "TokenEncoder", "TokenStore", "__version__"]
 
 _HOMES = {
-    "ConceptOperators": "_operators",
-    "RaggedArray": "_ragged",
+    "ConceptOperators": "_model.concept_operators",
+    "RaggedArray": "_input.ragged",
     "SpaceClassifier": "_classifier",
-    "TokenEncoder": "_encoder",
-    "TokenStore": "_store",
+    "TokenEncoder": "_encoding.token_encoder",
+    "TokenStore": "_store.token_store",
 }
 
 

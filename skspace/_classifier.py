@@ -1,6 +1,6 @@
 """SpaceClassifier: the estimator; labels, validation, seeds and scikit-learn's manners.
 
-Floor 7. What a text is made of lies in _encoder, what is learned in _operators and _losses, how in _net, and how it is
+What a text is made of lies in _encoder, what is learned in _operators and _losses, how in _net, and how it is
 saved in _persistence.
 """
 
@@ -19,16 +19,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skspace._criterion import probabilities
-from skspace._devices import check_can_train, pick_device, pick_dtype
-from skspace._encoder import TokenEncoder
-from skspace._fit_callbacks import CallbackSupportMixin, FitTask, with_callbacks
-from skspace._lesson import read_lesson
-from skspace._net import each_batch, folded_copy, history_rows, most_epochs, train
-from skspace._operators import ConceptOperators, Spaces
-from skspace._persistence import Persistence
-from skspace._ragged import RaggedArray
-from skspace._texts import check_texts
+from skspace._encoding.token_encoder import TokenEncoder
+from skspace._input.ragged import RaggedArray
+from skspace._input.texts import check_texts
+from skspace._model.concept_operators import ConceptOperators, Spaces
+from skspace._model.forward import each_batch, probabilities
+from skspace._persistence.save_load import Persistence
+from skspace._runtime.devices import check_can_train, pick_device, pick_dtype
+from skspace._training.sklearn_callbacks import CallbackSupportMixin, FitTask, with_callbacks
+from skspace._training.train import folded_copy, history_rows, most_epochs, train
+from skspace._training.training_set import read_lesson
 
 __all__ = ["SpaceClassifier"]
 

@@ -1,6 +1,6 @@
 """Care for the embedding cache: what it holds, whether it is sound, and how to make it smaller.
 
-From Python ``skspace.cache.info()``, `verify`, `evict` and `clear`; from a shell ``python -m skspace.cache``. Floor 3;
+From Python ``skspace.cache.info()``, `verify`, `evict` and `clear`; from a shell ``python -m skspace.cache``. It
 loads no model and no torch. Everything takes the cache folder as `cache_dir`, by default ``$SKSPACE_CACHE_DIR`` or the
 user's cache folder, and may be used while other processes read and write there.
 """
@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from skspace._cache_folder import cache_folder, namespace_folders, shard_files, size_in_bytes, version_folder
-from skspace._cache_folder import evict as evict_files
-from skspace._open_files import open_to_read
-from skspace._shard import FORMAT
-from skspace._store import TokenStore
+from skspace._files.open_files import open_to_read
+from skspace._store.cache_folder import cache_folder, namespace_folders, shard_files, size_in_bytes, version_folder
+from skspace._store.cache_folder import evict as evict_files
+from skspace._store.shard import FORMAT
+from skspace._store.token_store import TokenStore
 
 __all__ = ["clear", "evict", "info", "verify"]
 

@@ -36,8 +36,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from skspace import TokenEncoder
-from skspace._threads import map_in_threads
-from skspace._transformer import FrozenTransformer
+from skspace._encoding.core_pool import map_in_threads
+from skspace._encoding.frozen_transformer import FrozenTransformer
 
 DTYPES = ("auto", "float32", "bfloat16")  # "auto" is one of the others, called by another name
 MAX_LENGTH = 256
@@ -106,12 +106,12 @@ def lengths_of(inputs):
 
 
 PARTS = {  # functions as cProfile names them: file, names
-    "tokenise": ("_transformer.py", {"tokenize"}),
-    "pad": ("_transformer.py", {"_pad"}),
-    "model call": ("_transformer.py", {"_last", "_hidden"}),
-    "forward": ("_transformer.py", {"forward"}),
-    "write": ("_store.py", {"write"}),
-    "keys": ("_index.py", {"text_keys"}),
+    "tokenise": ("frozen_transformer.py", {"tokenize"}),
+    "pad": ("frozen_transformer.py", {"_pad"}),
+    "model call": ("frozen_transformer.py", {"_last", "_hidden"}),
+    "forward": ("frozen_transformer.py", {"forward"}),
+    "write": ("token_store.py", {"write"}),
+    "keys": ("key_index.py", {"text_keys"}),
 }
 
 

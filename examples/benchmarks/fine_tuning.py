@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from skspace._devices import pick_device, pick_dtype
-from skspace._operators import ConceptOperators
+from skspace._model.concept_operators import ConceptOperators
+from skspace._runtime.devices import pick_device, pick_dtype
 
 __all__ = ["FineTuned", "MeanHead", "SpaceHead", "fine_tune", "predict_logits"]
 

@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
 from skspace import RaggedArray
-from skspace._batches import BatchIterator, LabelledTexts
+from skspace._training.labelled_batches import BatchIterator, LabelledTexts
 
 __all__ = [
     "DenseHead",

@@ -65,10 +65,11 @@ from frozen_controls import (
 from skorch.callbacks import Callback
 
 from skspace import SpaceClassifier, TokenEncoder
-from skspace._batches import LabelledTexts
-from skspace._losses import intra_space_loss, label_free_inter_space_loss
-from skspace._net import _root_mean_square, each_batch
-from skspace._operators import ConceptOperators
+from skspace._model.concept_operators import ConceptOperators
+from skspace._model.forward import each_batch
+from skspace._model.losses import intra_space_loss, label_free_inter_space_loss
+from skspace._training.labelled_batches import LabelledTexts
+from skspace._training.train import _root_mean_square
 
 LABELS = {
     "imdb": {"neg": 0, "pos": 1},

@@ -30,8 +30,8 @@ from torch import nn
 
 from skspace import TokenEncoder
 from skspace._classifier import _n_latent
-from skspace._operators import _own_space_first
-from skspace._products import segment_sum
+from skspace._model.concept_operators import _own_space_first
+from skspace._model.kernels import segment_sum
 
 SETS = ("trec", "sma", "mr", "covid_fake_news", "hatexplain", "banking77")
 FEW = 1000  # validation texts that a fit on few texts is scored on, at most

@@ -95,7 +95,7 @@ def _import_pooch(original: Original, advice: str) -> tuple[Any, Any]:
 
 
 def _fetch(pooch: Any, url: str, path: Path) -> None:
-    from skspace._progress import Bar  # nothing but a download needs it
+    from skspace._runtime.progress_bar import Bar  # nothing but a download needs it
 
     responses: list[Any] = []
 

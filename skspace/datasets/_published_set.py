@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from skspace.datasets._bunch import check_bool, make_bunch
+from skspace.datasets._csv_splits import find_data_home, pack_rows, read_split, split_path, work_folder, write_splits
 from skspace.datasets._download import Original, check_sha256, download
-from skspace.datasets._tidy import find_data_home, pack_rows, read_split, split_path, work_folder, write_splits
 
 __all__ = ["PublishedSet", "to_integers", "to_lists"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from skspace.inspection._concepts import ConceptTokens, concept_tokens
 from skspace.inspection._plotting import AGAINST, FOR, Fonts, height_of, new_axes
-from skspace.inspection._shown import shown
+from skspace.inspection._printable import shown
 
 __all__ = ["ConceptTokensDisplay"]
 

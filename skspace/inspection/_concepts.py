@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skspace._operators import Spaces
-from skspace.inspection._occurrences import Occurrences, WordValues, find_occurrences, word_values
-from skspace.inspection._reading import (
+from skspace._model.concept_operators import Spaces
+from skspace.inspection._classifier_access import (
     check_count,
     check_place,
     check_texts_for,
@@ -21,6 +20,7 @@ from skspace.inspection._reading import (
     read,
     token_terms,
 )
+from skspace.inspection._occurrences import Occurrences, WordValues, find_occurrences, word_values
 
 if TYPE_CHECKING:
     from pandas import DataFrame

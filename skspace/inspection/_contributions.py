@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skspace._criterion import probabilities
-from skspace.inspection import _html, _plain_text
-from skspace.inspection._reading import (
+from skspace._model.forward import probabilities
+from skspace.inspection import _html, _terminal
+from skspace.inspection._classifier_access import (
     check_count,
     check_texts_for,
     class_index,
@@ -225,7 +225,7 @@ class TokenContributions:
         """
         check_count(n, "n")
         column = int(self.logits.argmax()) if label is None else class_index(self.classes, label)
-        return _plain_text.lines(self, column, n)
+        return _terminal.lines(self, column, n)
 
     def to_frame(self) -> DataFrame:
         """A pandas data frame of the contributions: a row a token, named by token, begin and end; a column a class.

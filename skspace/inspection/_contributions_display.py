@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skspace.inspection._classifier_access import check_count, class_indices
 from skspace.inspection._contributions import token_contributions
 from skspace.inspection._plotting import Fonts, diverging, height_of, new_axes
-from skspace.inspection._reading import check_count, class_indices
-from skspace.inspection._shown import columns_of
+from skspace.inspection._printable import columns_of
 
 __all__ = ["TokenContributionsDisplay"]
 

@@ -10,10 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from skspace._operators import Spaces
+from skspace._model.concept_operators import Spaces
+from skspace.inspection._classifier_access import (
+    check_count,
+    check_texts_for,
+    check_y,
+    class_index,
+    pandas,
+    token_terms,
+)
 from skspace.inspection._contributions import TokenContributions, token_contributions
 from skspace.inspection._occurrences import find_occurrences, word_values
-from skspace.inspection._reading import check_count, check_texts_for, check_y, class_index, pandas, token_terms
 
 if TYPE_CHECKING:
     from pandas import DataFrame

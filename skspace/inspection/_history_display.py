@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from skspace.inspection._classifier_access import check_classifier
 from skspace.inspection._plotting import MUTED, PALETTE, new_axes
-from skspace.inspection._reading import check_classifier
 
 __all__ = ["TrainingHistoryDisplay"]
 

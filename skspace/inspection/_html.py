@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skspace.inspection._shown import visible
+from skspace.inspection._printable import visible
 
 __all__ = ["fragment", "save_page"]
 

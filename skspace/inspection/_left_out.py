@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skspace.inspection._pooling import head, parts_of, pooled_words
-from skspace.inspection._reading import check_texts_for, frame_of_spans, largest
+from skspace.inspection._classifier_access import check_texts_for, frame_of_spans, largest
+from skspace.inspection._pooled_words import head, parts_of, pooled_words
 from skspace.inspection._words import Span
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from skspace._texts import check_texts
-from skspace.inspection._reading import check_classifier, check_count, check_y, pandas
+from skspace._input.texts import check_texts
+from skspace.inspection._classifier_access import check_classifier, check_count, check_y, pandas
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from skspace._operators import Spaces
-from skspace.inspection._reading import TokenizedText, check_count, read, tokenized
+from skspace._model.concept_operators import Spaces
+from skspace.inspection._classifier_access import TokenizedText, check_count, read, tokenized
 from skspace.inspection._words import Span, spans_of_tokens, word_spans
 
 __all__ = ["Occurrences", "WordValues", "find_occurrences", "word_values"]

@@ -10,7 +10,7 @@ import unicodedata
 from functools import cache
 from typing import Any
 
-from skspace.inspection._shown import shown, visible
+from skspace.inspection._printable import shown, visible
 
 __all__ = ["AGAINST", "FOR", "MARKERS", "MUTED", "PALETTE", "Fonts", "diverging", "height_of", "new_axes"]
 

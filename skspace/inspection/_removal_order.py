@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from skspace.inspection._pooling import PooledWords, centroids, head, parts_of, pooled_words
-from skspace.inspection._reading import check_texts_for, class_index, frame_of_spans
+from skspace.inspection._classifier_access import check_texts_for, class_index, frame_of_spans
+from skspace.inspection._pooled_words import PooledWords, centroids, head, parts_of, pooled_words
 from skspace.inspection._words import Span
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from skspace._operators import Spaces
+from skspace._model.concept_operators import Spaces
+from skspace.inspection._classifier_access import check_count, check_place, check_texts_for, check_y, class_index, read
 from skspace.inspection._plotting import MARKERS, MUTED, PALETTE, Fonts, new_axes
-from skspace.inspection._reading import check_count, check_place, check_texts_for, check_y, class_index, read
 
 __all__ = ["ConceptSpaceDisplay"]
 

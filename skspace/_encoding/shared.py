@@ -1,0 +1,87 @@
+"""One loaded model, and one view of a store, for all encoders of the process that agree on it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from typing import Any, NamedTuple
+
+import torch
+
+from skspace._encoding.frozen_transformer import FrozenTransformer
+from skspace._encoding.model_files import ModelFiles
+from skspace._store.cache_folder import CacheLimit, cache_folder
+from skspace._store.token_store import TokenStore
+
+__all__ = ["Cache", "shared_cache", "shared_transformer"]
+
+
+class Cache(NamedTuple):
+    store: TokenStore
+    limit: CacheLimit
+
+
+# One loaded model, and one view of a store, for all encoders of the process that agree on it: a grid search clones its
+# encoder for every candidate. The lock is also what keeps two threads from loading the same weights at once.
+_sharing = threading.RLock()
+_transformers: dict[Any, FrozenTransformer] = {}
+_caches: dict[Any, Cache] = {}
+_MAX_TRANSFORMERS = 2
+
+
+def shared_transformer(
+    files: ModelFiles, layer: int, max_length: int, device: torch.device, dtype: torch.dtype
+) -> FrozenTransformer:
+    key = (files.folder, files.identity, layer, max_length, device, dtype)
+    with _sharing:
+        if key not in _transformers:
+            while len(_transformers) >= _MAX_TRANSFORMERS:
+                del _transformers[next(iter(_transformers))]
+            files.check()
+            transformer = FrozenTransformer(
+                files.folder, layer=layer, max_length=max_length, device=device, dtype=dtype
+            )
+            files.check_unchanged()
+            _transformers[key] = transformer
+        return _transformers[key]
+
+
+_forking = threading.local()  # two threads may fork at once
+
+
+def _before_fork() -> None:
+    _forking.stores = [cache.store for cache in list(_caches.values())]
+    for store in _forking.stores:
+        store.before_fork()
+
+
+def _after_fork(*, in_child: bool) -> None:
+    global _sharing
+    for store in _forking.stores:
+        store.after_fork(in_child=in_child)
+    if in_child:  # another thread of the parent may hold it
+        _sharing = threading.RLock()
+
+
+def _write_pending() -> None:
+    for cache in _caches.values():
+        cache.store.write_pending(at_exit=True)
+
+
+atexit.register(_write_pending)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=lambda: _after_fork(in_child=False),
+        after_in_child=lambda: _after_fork(in_child=True),
+    )
+
+
+def shared_cache(cache_dir: str, max_bytes: int | None, namespace: dict[str, Any], name: str) -> Cache:
+    folder = cache_folder(cache_dir)
+    key = (folder, max_bytes, *namespace.values())
+    with _sharing:
+        if key not in _caches:
+            _caches[key] = Cache(TokenStore(folder, namespace, name), CacheLimit(folder, max_bytes))
+        return _caches[key]

@@ -1,0 +1,494 @@
+"""TokenEncoder: texts to token embeddings, each text once in its life.
+
+Texts → keys → TokenStore; what is not in the store is encoded, see _encode.py. The model loads at the first
+text that is not in the store. Knows no operators and no labels.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+
+from skspace._encoding.encoding_job import EncodingJob, divide
+from skspace._encoding.frozen_transformer import FrozenTransformer, read_config
+from skspace._encoding.model_files import DEFAULT_MODEL, ModelFiles, RememberedModel, find_model_files, find_remembered
+from skspace._encoding.shared import Cache, shared_cache, shared_transformer
+from skspace._input.ragged import RaggedArray
+from skspace._input.texts import check_texts
+from skspace._runtime.devices import check_not_lost, pick_device, pick_dtype, precision
+from skspace._runtime.user_warnings import warn
+from skspace._store.cache_folder import DEFAULT_MAX_BYTES, cache_folder, size_in_bytes
+from skspace._store.key_index import Lookup, text_keys
+from skspace._store.shard import all_finite
+
+__all__ = ["TokenEncoder"]
+
+# batch_tokens="auto". On a processor a thread makes a batch with one core, and what a layer makes of it should stay in
+# that core's cache (examples/benchmarks/bench_encode.md). Types of two bytes take half the room, and their products
+# want more rows. A graphics card wants more still; its number is not measured.
+_BATCH_TOKENS, _BATCH_TOKENS_OF_TWO_BYTES, _BATCH_TOKENS_ELSEWHERE = 768, 2048, 16384
+_DEPTH_NAMES = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
+_LOOKING_SECONDS = 1.0  # how long one look at the cache folder and at the model serves single texts
+_PARTS_A_WORKER, _PART_TEXTS = 4, 4096  # precompute: tasks enough that no worker is idle long at the end
+_FLOAT32_ONLY = {"xlnet"}  # model types whose code in transformers mixes float32 into whatever it is given
+_WIDTH_NAMES = ("hidden_size", "dim", "d_model", "n_embd")
+
+
+class TokenEncoder(TransformerMixin, BaseEstimator):
+    """Texts to the token embeddings of one hidden layer of a frozen transformer, computed once and cached.
+
+    Stateless: `fit` learns nothing and `transform` may be called at once. The model is loaded at the first text that is
+    not in the cache, and shared by all encoders of the process that agree on it.
+
+    Parameters
+    ----------
+    model : str, default="sentence-transformers/all-MiniLM-L6-v2"
+        Folder (config.json, tokenizer, model.safetensors) or hub id of an encoder that ``transformers.AutoModel``
+        loads. A copy on this machine is used without asking the network; the default model also comes with the extra
+        ``skspace[minilm]``.
+    layer : int or float, default=0.67
+        Hidden layer whose vectors are taken; the layers above it are not computed. An int counts as in
+        transformers' ``hidden_states``: 0 the token embeddings, 1 the first layer, -1 the last. A float in [0, 1] is a
+        fraction of the depth, rounded: 0.67 is layer 4 of 6 or 8 of 12; 1.0 is the last layer, 1 the first.
+    max_length : int, default=256
+        Tokens a text, special tokens included; longer texts are cut, with one warning a call. A model that takes fewer
+        sets the limit itself.
+    special_tokens : {"keep", "drop"}, default="keep"
+        Whether the vectors of [CLS], [SEP] and their like are part of the result. The model sees them either way.
+    revision : str, default=None
+        Branch, tag or commit at the hub. Pin a commit where it matters that nobody can change the model. Not for a
+        folder.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        What the model computes in. "auto" is bfloat16 where the hardware multiplies it faster than float32, else
+        float32. Vectors are kept in float16 in any case. Where it is bfloat16, and faster, `SpaceClassifier.fit` takes
+        its products with them in it too; predictions are in float32.
+    device : str, default="auto"
+        "auto" (CUDA if present, else the processor), or a torch device such as "cpu", "cuda:1", "mps".
+    batch_tokens : int or "auto", default="auto"
+        Tokens a batch, padding included; "auto" is 768 on a processor (2048 in bfloat16 and float16) and 16384
+        elsewhere. On a processor as many batches are at work as torch may use threads. Bounds memory; changes results
+        by rounding only.
+    pooling : {None, "mean"}, default=None
+        None gives a `RaggedArray`; "mean" a 2-D array, one mean vector a text, which FeatureUnion and ColumnTransformer
+        can take.
+    cache_dir : str, Path, "auto" or None, default="auto"
+        Where embeddings are kept: "auto" is ``$SKSPACE_CACHE_DIR`` or the user's cache folder, None keeps nothing.
+        The cache is private data; see `cache_info`, `clear_cache` and `skspace.cache`.
+    cache_max_bytes : int, "auto" or None, default="auto"
+        Size that the whole cache folder, all models together, is kept under: after a write the least recently used
+        files are deleted. "auto" is ``$SKSPACE_CACHE_MAX_BYTES`` or 64 GiB, None is no limit. A process looks at the
+        size every 256 MiB that it writes, or every tenth of the limit: by so much the folder can be larger meanwhile.
+
+    See Also
+    --------
+    SpaceClassifier : Uses it.
+
+    Examples
+    --------
+    >>> from skspace import TokenEncoder
+    >>> encoder = TokenEncoder(cache_dir=None)
+    >>> encoder.transform(["Hello world", ""])
+    <RaggedArray: 2 texts, 6 tokens, 384 features, float16>
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "model": [str, os.PathLike],
+        "layer": [Interval(Integral, None, None, closed="neither"), Interval(Real, 0, 1, closed="both")],
+        "max_length": [Interval(Integral, 3, None, closed="left")],
+        "special_tokens": [StrOptions({"keep", "drop"})],
+        "revision": [str, None],
+        "dtype": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
+        "device": [str],
+        "batch_tokens": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "pooling": [StrOptions({"mean"}), None],
+        "cache_dir": [str, os.PathLike, None],
+        "cache_max_bytes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
+    }
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        *,
+        layer: int | float = 0.67,
+        max_length: int = 256,
+        special_tokens: str = "keep",
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        batch_tokens: int | str = "auto",
+        pooling: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = "auto",
+        cache_max_bytes: int | str | None = "auto",
+    ) -> None:
+        self.model = model
+        self.layer = layer
+        self.max_length = max_length
+        self.special_tokens = special_tokens
+        self.revision = revision
+        self.dtype = dtype
+        self.device = device
+        self.batch_tokens = batch_tokens
+        self.pooling = pooling
+        self.cache_dir = cache_dir
+        self.cache_max_bytes = cache_max_bytes
+
+    # ---------------------------------------------------------------- scikit-learn
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> TokenEncoder:
+        """Check the texts; nothing is learned."""
+        check_texts(X)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Token embeddings of texts.
+
+        Parameters
+        ----------
+        X : sequence of str of length n_texts
+            List, tuple, array, Series or one-column frame; an empty text is legal.
+
+        Returns
+        -------
+        RaggedArray of shape (n_texts,), or ndarray of float32 of shape (n_texts, n_features) with ``pooling="mean"``
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not texts; the row is named.
+        OSError
+            If the model is neither a folder, nor on this machine, nor at the hub.
+        """
+        self._validate_params()
+        texts = check_texts(X)
+        rows = self._embed(texts)
+        return _mean_pool(rows) if self.pooling == "mean" else rows
+
+    def _has_columns(self) -> bool:
+        if self.pooling is None:
+            raise AttributeError(
+                "TokenEncoder has columns, and names for them, only with pooling='mean'. Got pooling=None instead."
+            )
+        return True
+
+    # Absent without columns, which is what keeps set_output("pandas") from being applied to a RaggedArray.
+    @available_if(_has_columns)
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Names of the columns with ``pooling="mean"``: tokenencoder0, tokenencoder1 …"""
+        width = self._config_value(self._files(), _WIDTH_NAMES, "hidden_size")
+        return np.array([f"tokenencoder{i}" for i in range(width)], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.requires_fit = False
+        return tags
+
+    # ---------------------------------------------------------------- tokens and cache, for people
+
+    def tokenize(self, X: Any) -> list[tuple[list[str], list[tuple[int, int]]]]:
+        """The tokens behind the rows of `transform`.
+
+        Parameters
+        ----------
+        X : sequence of str of length n_texts
+
+        Returns
+        -------
+        list of (tokens, spans)
+            For each text the tokenizer's names of its tokens and where each stands in the text, as (begin, end) in
+            characters; (0, 0) for special tokens.
+        """
+        transformer = self._transformer(self._files_to_load())
+        result = []
+        for tokens in transformer.tokenize(check_texts(X)):
+            dropped = tokens.special if self.special_tokens == "drop" else np.zeros(len(tokens.ids), bool)
+            kept = np.flatnonzero(~dropped).tolist()
+            names = transformer.token_strings(tokens)
+            spans = [] if tokens.spans is None else tokens.spans[kept].tolist()
+            result.append(([names[i] for i in kept], [(begin, end) for begin, end in spans]))
+        return result
+
+    def cache_info(self) -> dict[str, Any] | None:
+        """What the cache holds of vectors made with exactly these settings; None with ``cache_dir=None``.
+
+        Returns
+        -------
+        dict or None
+            ``folder``, ``n_texts``, ``n_distinct``, ``n_tokens``, ``n_bytes``, ``n_shards``, as `TokenStore.info`.
+        """
+        cache = self._cache(self._files())
+        return None if cache is None else cache.store.info()
+
+    def clear_cache(self) -> None:
+        """Delete the vectors made with exactly these settings; `skspace.cache.clear` deletes those of others too."""
+        cache = self._cache(self._files())
+        if cache is not None:
+            cache.store.clear()
+
+    def precompute(self, X: Any, *, n_jobs: int | None = None) -> int:
+        """Encode texts into the cache, with several processes or machines side by side.
+
+        Works through joblib: ``n_jobs`` processes, or the cluster of ``joblib.parallel_config("dask")`` or
+        ``("ray")``, whose workers must see `cache_dir` under the same path. Workers get texts and give back a count.
+        May be interrupted, repeated, and started several times at once: what is in the cache is not encoded again.
+
+        Parameters
+        ----------
+        X : sequence of str of length n_texts
+        n_jobs : int, default=None
+            As everywhere in joblib. On one machine more than one process helps little, since a process uses all cores.
+
+        Returns
+        -------
+        int
+            Texts that were encoded by this call.
+
+        Raises
+        ------
+        ValueError
+            With ``cache_dir=None``.
+        OSError
+            If texts are missing in the cache afterwards: workers that write elsewhere, or a full disk.
+        """
+        self._validate_params()
+        cache = self._cache(self._files_to_load())
+        if cache is None:
+            raise ValueError("TokenEncoder.precompute needs a cache. Got cache_dir=None instead; give it a folder.")
+        store = cache.store
+        distinct, inverse = _distinct(check_texts(X))
+        keys = text_keys(distinct)
+        missing = store.lookup(keys).missing
+        n_encoded = 0
+        if len(missing):
+            parts = divide(keys[missing], max(_PARTS_A_WORKER * effective_n_jobs(n_jobs), len(missing) // _PART_TEXTS))
+            n_encoded = sum(
+                Parallel(n_jobs)(
+                    delayed(_encode_part)(self._for_workers(), [distinct[i] for i in missing[part]]) for part in parts
+                )
+            )
+        found = store.lookup(keys)
+        if len(found.missing):
+            raise OSError(
+                f"{len(found.missing)} of {len(distinct)} texts are not in the cache {store.folder} after precompute: "
+                "the workers could not write to it, see another folder under this path, or have evicted them again "
+                f"since they take more than its limit of {self._max_bytes()} bytes. Give a cache_dir that all of them "
+                "share, and check its free space, its permissions and cache_max_bytes."
+            )
+        self._warn_truncated(found.truncated[inverse])
+        return n_encoded
+
+    def _for_workers(self) -> TokenEncoder:
+        """Itself, with paths that do not depend on the folder and the environment of this process."""
+        encoder = clone(self).set_params(
+            cache_dir=str(cache_folder(self.cache_dir or "auto")), cache_max_bytes=self._max_bytes()
+        )
+        folder = Path(self.model).expanduser()
+        return encoder.set_params(model=str(folder.absolute())) if folder.is_dir() else encoder
+
+    # ---------------------------------------------------------------- texts to vectors
+
+    def _embed(self, texts: list[str]) -> RaggedArray:
+        distinct, inverse = _distinct(texts)
+        # To look at the folders for each of many single texts would be a good part of the time that they take.
+        found, _ = self._find_or_encode(distinct, max_age=_LOOKING_SECONDS if len(distinct) == 1 else 0.0)
+        self._warn_truncated(found.truncated[inverse])
+        return RaggedArray.from_segments(
+            found.segments,
+            found.segment[inverse],
+            found.start[inverse],
+            found.length[inverse],
+            n_features=found.segments[0].shape[1],
+            dtype=found.segments[0].dtype,
+        )
+
+    def _find_or_encode(self, distinct: list[str], *, max_age: float = 0.0) -> tuple[Lookup, int]:
+        """Where the vectors of distinct texts lie, and how many of them this process had to encode.
+
+        What others have written in the last `max_age` seconds may be encoded once more.
+        """
+        keys = text_keys(distinct)
+        cache = self._cache(self._files())
+        found = Lookup(len(distinct)) if cache is None else cache.store.lookup(keys, max_age=max_age)
+        if not len(found.missing):
+            return found, 0
+        files = self._files_to_load(max_age=max_age)
+        # What is written must stand under the name of what was loaded, whatever was remembered, or told by a stranger.
+        if (loaded := self._cache(files)) is not None and loaded is not cache:
+            cache = loaded
+            found = cache.store.lookup(keys, max_age=max_age)
+            if not len(found.missing):
+                return found, 0
+        job = EncodingJob(
+            distinct,
+            keys,
+            found,
+            transformer=self._transformer(files),
+            store=None if cache is None else cache.store,
+            batch_tokens=self._batch_tokens(files),
+            drop_special=self.special_tokens == "drop",
+            check=self._check_finite,
+            written=(lambda n_bytes: None) if cache is None else cache.limit.written,
+        )
+        return found, job.run()
+
+    def _batch_tokens(self, files: ModelFiles) -> int:
+        if self.batch_tokens != "auto":
+            return int(self.batch_tokens)
+        device = self._device()
+        if device.type != "cpu":
+            return _BATCH_TOKENS_ELSEWHERE
+        return _BATCH_TOKENS if self._dtype(files, device).itemsize == 4 else _BATCH_TOKENS_OF_TWO_BYTES
+
+    def _check_finite(self, vectors: NDArray[np.float16], text: str) -> None:
+        if not all_finite(vectors):
+            raise ValueError(
+                f"The encoder {self.model} gave infinite or undefined numbers in float16 at layer={self.layer} for the "
+                f"text {text!r:.60}. Choose another layer, or dtype='float32'."
+            )
+
+    def _warn_truncated(self, truncated: NDArray[np.bool_]) -> None:
+        if truncated.any():
+            warn(
+                f"{int(truncated.sum())} of {len(truncated)} texts are longer than max_length={self.max_length} tokens "
+                "(or than the model takes) and were truncated. Raise max_length, or split them."
+            )
+
+    # ---------------------------------------------------------------- model and store
+
+    def _files(self) -> ModelFiles | RememberedModel:
+        """The model's files; of a fitted classifier's encoder what is remembered, which will do for cached texts."""
+        return vars(self).get("_remembered") or self._files_to_load()
+
+    def _files_to_load(self, *, max_age: float = 0.0) -> ModelFiles:
+        """The model's files; a fitted classifier's as they were up to `max_age` seconds ago: to look takes time too."""
+        known: RememberedModel | None = vars(self).get("_remembered")
+        asked = os.fspath(self.model), self.revision
+        if known is None:
+            return find_model_files(*asked)
+        found = _last_found.get(self)
+        if found is None or found.asked != asked or time.monotonic() - found.time >= max_age:
+            found = _LastFound(asked, time.monotonic(), find_remembered(*asked, known))
+            _last_found[self] = found
+        return found.files
+
+    def _remember_model(self) -> None:
+        """Keep to the model as it is now: with it, cached texts need no files, and another model is an error."""
+        files = self._files_to_load()
+        depth = self._config_value(files, _DEPTH_NAMES, _DEPTH_NAMES[0])
+        config = {_DEPTH_NAMES[0]: depth, "model_type": str(files.config.get("model_type"))}
+        self._remembered = RememberedModel(files.identity, files.name, files.weights, config)
+
+    def _config_value(self, files: ModelFiles | RememberedModel, names: Sequence[str], attribute: str) -> int:
+        """A number of the model's config.json, read without transformers where its name is a known one."""
+        for name in names:
+            if isinstance(files.config.get(name), int):
+                return int(files.config[name])
+        return int(getattr(read_config(self._files_to_load().folder), attribute))
+
+    def _layer(self, files: ModelFiles | RememberedModel) -> int:
+        depth = self._config_value(files, _DEPTH_NAMES, "num_hidden_layers")
+        if not isinstance(self.layer, Integral):
+            return round(self.layer * depth)
+        if not -depth - 1 <= self.layer <= depth:
+            raise ValueError(
+                f"The 'layer' parameter of TokenEncoder must be an int from {-depth - 1} to {depth} or a float "
+                f"from 0 to 1, since {self.model} has {depth} layers. Got {self.layer} instead."
+            )
+        return int(self.layer) % (depth + 1)
+
+    def _device(self) -> torch.device:
+        return pick_device(self.device, estimator=type(self).__name__)
+
+    def _dtype(self, files: ModelFiles | RememberedModel, device: torch.device) -> torch.dtype:
+        if self.dtype == "auto" and files.config.get("model_type") in _FLOAT32_ONLY:
+            return torch.float32
+        return pick_dtype(self.dtype, device)
+
+    def _computed(self) -> torch.dtype:
+        """What the model computes vectors in, before they are kept in float16."""
+        return self._dtype(self._files(), self._device())
+
+    def _transformer(self, files: ModelFiles) -> FrozenTransformer:
+        device = self._device()
+        check_not_lost(device)
+        return shared_transformer(files, self._layer(files), int(self.max_length), device, self._dtype(files, device))
+
+    def _cache(self, files: ModelFiles | RememberedModel) -> Cache | None:
+        if self.cache_dir is None:
+            return None
+        layer = self._layer(files)
+        namespace = {
+            "model": files.identity,
+            "layer": layer,
+            "max_length": int(self.max_length),
+            "special_tokens": self.special_tokens,
+            "computed": precision(self._dtype(files, self._device()), self._device()),
+            "stored": "float16",
+        }
+        return shared_cache(os.fspath(self.cache_dir), self._max_bytes(), namespace, f"{files.name}-layer{layer}")
+
+    def _max_bytes(self) -> int | None:
+        if self.cache_max_bytes != "auto":
+            return None if self.cache_max_bytes is None else int(self.cache_max_bytes)
+        said = os.environ.get("SKSPACE_CACHE_MAX_BYTES") or str(DEFAULT_MAX_BYTES)
+        if not (max_bytes := size_in_bytes(said)):
+            raise ValueError(
+                "The environment variable SKSPACE_CACHE_MAX_BYTES must be a number of bytes, or one with a unit such "
+                f"as 500M or 20G. Got {said!r} instead."
+            )
+        return max_bytes
+
+
+def _encode_part(encoder: TokenEncoder, texts: list[str]) -> int:
+    """The task of a worker."""
+    _, n_encoded = encoder._find_or_encode(texts)
+    cache = encoder._cache(encoder._files())
+    if cache is not None:
+        cache.store.write_pending()  # a part may be a single text, and others look for it now
+    return n_encoded
+
+
+def _distinct(texts: list[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Distinct texts in order of their first appearance, and for each text the index of its own among them."""
+    index: dict[str, int] = {}
+    inverse = np.array([index.setdefault(text, len(index)) for text in texts])
+    return list(index), inverse
+
+
+def _mean_pool(rows: RaggedArray) -> NDArray[np.float32]:
+    """Mean vector of every text, (n_texts, n_features); 0 for a text without tokens."""
+    pooled = np.zeros((len(rows), rows.n_features), np.float32)
+    for begin in range(0, len(rows), 1024):
+        part = rows[begin : begin + 1024]
+        full = np.flatnonzero(part.lengths)
+        if len(full):
+            sums = np.add.reduceat(part.values.astype(np.float32), part.offsets[full], axis=0)
+            pooled[begin + full] = sums / part.lengths[full, None]
+    return pooled
+
+
+class _LastFound(NamedTuple):
+    asked: tuple[str, str | None]
+    time: float
+    files: ModelFiles
+
+
+_last_found: weakref.WeakKeyDictionary[TokenEncoder, _LastFound] = weakref.WeakKeyDictionary()

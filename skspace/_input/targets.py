@@ -1,0 +1,242 @@
+"""Labels to what is trained on: classes, targets, weights, and which texts are held out.
+
+Numpy and scikit-learn only. A text of weight 2 counts as two texts everywhere here, and one of weight 0 never
+gets here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import _check_sample_weight
+
+from skspace._input.labels import check_labels
+from skspace._input.ragged import RaggedArray
+
+__all__ = ["class_weights", "classes_and_targets", "drop_absent", "group_texts", "split_groups", "text_weights"]
+
+
+def drop_absent(X: Any, y: NDArray[Any], sample_weight: Any) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
+    """The texts of a weight above 0, their labels and their weights."""
+    if sample_weight is None:
+        return X, y, np.ones(len(y))
+    sample_weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+    rows = np.flatnonzero(sample_weight > 0)
+    if not len(rows):  # scikit-learn says so itself from version 1.9 on
+        raise ValueError(
+            f"sample_weight must contain at least one non-zero number. Got 0 for all of {len(y)} texts instead; leave "
+            "it out, or give texts that count a weight above 0."
+        )
+    X = X[rows] if isinstance(X, RaggedArray) else [X[i] for i in rows]
+    return X, y[rows], sample_weight[rows]
+
+
+# ---------------------------------------------------------------- classes
+
+
+def classes_and_targets(
+    y: NDArray[Any], known: tuple[NDArray[Any], bool] | None, *, given: Any = None, stream: bool = False
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Sorted classes, and labels as indices into them; ``arange(n_classes)`` and y itself for an indicator matrix.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_texts,) or (n_texts, n_classes)
+        As `check_labels` returns it.
+    known : (classes, multilabel) or None
+        Of the training that goes on.
+    given : array-like of shape (n_classes,) or None
+        In a stream, all labels that will ever come; may be None where they are known.
+    stream : bool
+        Classes may be absent from y.
+
+    Raises
+    ------
+    ValueError
+        If y has one class, others than those known, or a label that is not among them; if `given` is missing, no list
+        of labels, or not what is known.
+    """
+    if known is None:
+        classes = _check_given(given, y) if stream else _find(y)
+        return classes, _as_targets(y, classes, multilabel=y.ndim == 2)
+    classes, multilabel = known
+    if not stream and y.ndim == 1 and not multilabel and (found := _find(y)).tolist() != classes.tolist():
+        raise ValueError(
+            "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
+            f"got {classes.tolist()}, `y` has {found.tolist()}. Set warm_start=False to start afresh, or use "
+            "partial_fit, for which classes may be absent."
+        )
+    targets = _as_targets(y, classes, multilabel=multilabel)
+    if given is not None and (again := _check_given(given, y)).tolist() != classes.tolist():
+        raise ValueError(
+            f"`classes={again.tolist()}` is not the same as on last call to partial_fit, was: {classes.tolist()}. "
+            "Leave it out; new classes need a new fit."
+        )
+    return classes, targets
+
+
+def _find(y: NDArray[Any]) -> NDArray[Any]:
+    if y.ndim == 2:
+        return np.arange(y.shape[1])
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise ValueError(
+            "SpaceClassifier needs texts of at least two classes to tell apart. Got one class only: "
+            f"{classes[0]!r} (texts of sample_weight 0 do not count)."
+        )
+    return classes
+
+
+def _check_given(classes: Any, y: NDArray[Any]) -> NDArray[Any]:
+    if classes is None and y.ndim == 1:
+        raise ValueError(
+            "classes must be passed on the first call to partial_fit. Got None; give all labels that will ever come."
+        )
+    if classes is None:
+        return np.arange(y.shape[1])
+    try:
+        labels = np.unique(check_labels(classes, n_rows=np.size(classes), estimator="partial_fit"))
+    except ValueError as error:
+        raise ValueError(f"The 'classes' argument of partial_fit must be a list of labels. {error}") from error
+    if y.ndim == 2 and not np.array_equal(labels, np.arange(y.shape[1])):
+        raise ValueError(
+            f"With several labels a text, 'classes' must be the numbers of the {y.shape[1]} columns of y. Got "
+            f"{labels.tolist()} instead; leave it out."
+        )
+    if len(labels) < 2 and y.ndim == 1:
+        raise ValueError(f"The 'classes' argument of partial_fit must name two classes or more. Got {labels.tolist()}.")
+    return labels
+
+
+def _as_targets(y: NDArray[Any], classes: NDArray[Any], *, multilabel: bool) -> NDArray[np.int64]:
+    if (y.ndim == 2) != multilabel:
+        kinds = ["one label a text", "a matrix of zeros and ones"]
+        raise ValueError(f"y must be {kinds[multilabel]}, as before. Got {kinds[not multilabel]} instead.")
+    if y.ndim == 2:
+        if y.shape[1] != len(classes):
+            raise ValueError(f"y must have {len(classes)} columns, a class each. Got {y.shape[1]} columns instead.")
+        return y
+    index = {label: i for i, label in enumerate(classes.tolist())}
+    targets = np.array([index.get(label, -1) for label in y.tolist()], dtype=np.int64)
+    if (targets < 0).any():
+        unknown = y.tolist()[int(targets.argmin())]
+        known = ", ".join(map(repr, classes.tolist()[:20])) + ", …" * (len(classes) > 20)
+        raise ValueError(
+            f"y has a label that is not among the classes: {unknown!r}. Expected one of {known}. A first call of "
+            "partial_fit must name in 'classes' all labels that will ever come; fit learns new ones from scratch."
+        )
+    return targets
+
+
+# ---------------------------------------------------------------- weights
+
+
+def class_weights(
+    class_weight: Mapping[Any, float] | str | None,
+    classes: NDArray[Any],
+    targets: NDArray[np.int64],
+    sample_weight: NDArray[np.float64],
+    *,
+    stream: bool,
+) -> NDArray[np.float64]:
+    """Weight of every class, (n_classes,).
+
+    One label a text: "balanced" is scikit-learn's; the mean is 1 over the texts or, in a stream, where a text's weight
+    must not depend on those that come with it, over the classes. Several labels: "balanced" makes the texts that have
+    a class weigh as much as those that lack it (1 where all have it, or none), and the mean is left alone.
+
+    Raises
+    ------
+    ValueError
+        If a class is missing from a dict that has keys which are no class (some may be left out: 1), or a weight is
+        negative, undefined or infinite, or all are 0.
+    """
+    if class_weight is None:
+        return np.ones(len(classes))
+    if isinstance(class_weight, Mapping):
+        labels = classes.tolist()
+        missing = [label for label in labels if label not in class_weight]
+        if missing and len(labels) - len(missing) != len(class_weight):
+            raise ValueError(
+                f"The classes, {missing}, are not in class_weight. Got keys {list(class_weight)}, some of which are no "
+                "class; a class that is left out has weight 1."
+            )
+        by_class = np.array([class_weight.get(label, 1.0) for label in labels], dtype=np.float64)
+    else:
+        by_class = _balanced(targets, len(classes), _mean_one(sample_weight))
+    if not (np.isfinite(by_class).all() and (by_class >= 0).all() and (by_class > 0).any()):
+        raise ValueError(
+            "The 'class_weight' parameter of SpaceClassifier must give finite weights that are not negative, "
+            f"and leave some class a positive weight. Got {class_weight!r} instead."
+        )
+    if targets.ndim == 2:
+        return by_class
+    by_class = by_class / by_class.max()
+    return by_class / (by_class.mean() if stream else np.average(by_class[targets], weights=_mean_one(sample_weight)))
+
+
+def _balanced(targets: NDArray[np.int64], n_classes: int, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    if targets.ndim == 1:
+        return weight.sum() / (n_classes * np.bincount(targets, weight, n_classes))
+    having = weight @ targets
+    lacking = weight @ (1 - targets)
+    return np.divide(lacking, having, out=np.ones(n_classes), where=(having > 0) & (lacking > 0))
+
+
+def text_weights(
+    targets: NDArray[np.int64], sample_weight: NDArray[np.float64], by_class: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weight of every text: its own, of mean 1 over these texts, times that of its class if it has one class."""
+    weights = _mean_one(sample_weight)
+    if targets.ndim == 1:
+        weights = weights * by_class[targets]
+    if not weights.any():
+        raise ValueError(
+            "Texts to learn from must have some weight. Got texts only of classes that have weight 0 in class_weight; "
+            "leave them out."
+        )
+    return weights
+
+
+def _mean_one(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights = weights / weights.max()  # so that the mean cannot overflow
+    return weights / weights.mean()
+
+
+# ---------------------------------------------------------------- what is held out
+
+
+def group_texts(X: Any) -> NDArray[np.int64]:
+    """A number for every text, equal for equal texts or vectors."""
+    keys = (hashlib.sha256(row.tobytes()).digest() for row in X) if isinstance(X, RaggedArray) else X
+    index: dict[Any, int] = {}
+    return np.array([index.setdefault(key, len(index)) for key in keys])
+
+
+def split_groups(
+    groups: NDArray[np.int64], targets: NDArray[np.int64], fraction: float, random_state: np.random.RandomState
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices to train on and to validate with: by group, and by class where that gives each a share."""
+    _, first = np.unique(groups, return_index=True)  # groups are numbered 0, 1, … in order
+    candidates = np.arange(len(first))
+    strata = None
+    if targets.ndim == 1:
+        counts = np.bincount(targets[first])
+        candidates = candidates[counts[targets[first]] > 1]  # the only text of a class is needed to learn the class
+        strata = targets[first][candidates]
+    n_held_out = max(1, round(fraction * len(first)))
+    if len(candidates) <= n_held_out:
+        raise ValueError(
+            f"early_stopping needs texts to train on and to validate with. Got {len(candidates)} distinct texts of "
+            f"classes with more than one, and {n_held_out} to hold out (validation_fraction={fraction})."
+        )
+    if strata is not None and min(n_held_out, len(candidates) - n_held_out) < len(np.unique(strata)):
+        strata = None  # too few to give each class a share
+    _, held_out = train_test_split(candidates, test_size=n_held_out, stratify=strata, random_state=random_state)
+    chosen = np.isin(groups, held_out)
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)

@@ -1,0 +1,1 @@
+"""The Space Model itself: operators, losses, products; torch and RaggedArray only, fit to be copied out."""

@@ -1,0 +1,1 @@
+"""A fitted classifier saved, loaded, shared."""

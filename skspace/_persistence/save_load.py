@@ -1,0 +1,282 @@
+"""Saving, loading and sharing a fitted classifier, and what a pickle of it holds.
+
+The methods that users call. What is written of a classifier is told by _plain, how by _pretrained.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from skspace._encoding.token_encoder import TokenEncoder
+from skspace._files.safetensors_format import Damage
+from skspace._persistence.classifier_state import classifier_from_plain, classifier_to_plain
+from skspace._persistence.folder_format import CONFIG, WEIGHTS, check_target, read_config, write_folder
+from skspace._persistence.hub import download, upload
+from skspace._persistence.model_card import check_metrics, model_card
+from skspace._persistence.net_state import net_from_plain, net_to_plain
+from skspace._runtime.devices import pick_device
+
+__all__ = ["Persistence"]
+
+_PICKLE_FORMAT = 1
+
+
+class Persistence:
+    """What SpaceClassifier has of this: methods to save, load and share, and a small pickle."""
+
+    def save_pretrained(
+        self: Any,
+        folder: str | os.PathLike[str],
+        *,
+        metrics: Mapping[str, float] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the fitted classifier into a folder of plain files, from which no code is ever run.
+
+        ``config.json`` holds parameters, labels, history and which encoder it was, ``model.safetensors`` what was
+        learned, ``README.md`` a model card. The encoder's weights are not in it. Not written are `callbacks`, and where
+        the cache of this machine lies (`cache_dir`, `cache_max_bytes`).
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made if it is not there. Written beside its place and renamed, so that it is never half.
+        metrics : dict of str to float, default=None
+            Figures for the model card, such as ``{"accuracy": clf.score(X_test, y_test)}``.
+        overwrite : bool, default=False
+            Replace a classifier that was saved there before; a folder with anything else in it is never touched.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If there is nothing to save.
+        ValueError
+            If a parameter has no plain form: a RandomState, a subclass of TokenEncoder; or a metric is no number.
+        FileExistsError
+            If something is in the folder that may not be replaced.
+        """
+        check_is_fitted(self)
+        folder = Path(os.path.abspath(Path(folder).expanduser()))
+        check_target(folder, overwrite=overwrite)
+        _write(self, folder, folder.name, check_metrics(metrics), overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | os.PathLike[str], *, revision: str | None = None, encoder: Any = None
+    ) -> Self:
+        """Load a classifier that `save_pretrained` or `push_to_hub` wrote; it predicts the same, to the last bit.
+
+        The encoder is not loaded, and not downloaded, before a text comes that is not in the cache; then `TokenEncoder`
+        finds it as it always does, and it must be the one of the fit. Devices that this machine lacks become "auto",
+        with a warning.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Folder, or a hub id: this machine's copy of it, else it is downloaded (its three files, nothing else).
+        revision : str, default=None
+            Branch, tag or commit at the hub. Not for a folder.
+        encoder : str, Path or TokenEncoder, default=None
+            Where the encoder is now, if it has moved: a folder or hub id; or a TokenEncoder with other runtime
+            settings, of the same layer, max_length and special_tokens.
+
+        Returns
+        -------
+        SpaceClassifier
+            Fitted, with all attributes; `net_` has no optimizer any more.
+
+        Raises
+        ------
+        OSError
+            If there is no such folder, or what is in it is damaged, foreign, or of a newer format; the message says
+            which.
+        ValueError
+            If `revision` is given with a folder, or `encoder` does not fit.
+        """
+        path = Path(folder).expanduser()
+        if path.is_dir() and revision is not None:
+            raise ValueError(
+                f"The 'revision' parameter must be None for a folder, and {path.absolute()} is one. Got {revision!r} "
+                "instead; give the folder of the revision that you want."
+            )
+        try:
+            if not path.is_dir():
+                path = _download(os.fspath(folder), revision)
+            config = read_config(path)
+            clf = classifier_from_plain(cls, config, path)
+        except Damage as damage:
+            raise OSError(
+                f"{path} holds no classifier that can be loaded: {damage}. Expected a folder that "
+                "SpaceClassifier.save_pretrained of this version wrote; save it again, or get a sound copy."
+            ) from damage
+        if encoder is not None:
+            _move_encoder(clf, encoder)
+        _leave_missing_devices(clf)
+        return clf
+
+    def push_to_hub(
+        self: Any,
+        repo_id: str,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        private: bool | None = True,
+        revision: str | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload SpaceClassifier",
+    ) -> str:
+        """Save into a repository of the Hugging Face hub, from which `from_pretrained` loads.
+
+        Parameters
+        ----------
+        repo_id : str
+            Such as ``"me/my-classifier"``; made if it is not there. Files of the same names are replaced there, the
+            model card (README.md) too.
+        metrics : dict of str to float, default=None
+            Figures for the model card.
+        private : bool or None, default=True
+            Of a repository that is made; None is the account's own default. One that is there stays as it is.
+        revision : str, default=None
+            Branch, made if it is not there; None is the main branch.
+        token : str, default=None
+            None takes what ``hf auth login`` or ``$HF_TOKEN`` left. It is written nowhere.
+        commit_message : str
+
+        Returns
+        -------
+        str
+            Address of the commit.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            As `save_pretrained`.
+        OSError
+            If the hub refuses or cannot be reached.
+        """
+        check_is_fitted(self)
+        metrics = check_metrics(metrics)
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / "classifier"
+            _write(self, folder, repo_id, metrics, share=True)
+            return upload(folder, repo_id, private=private, token=token, revision=revision, message=commit_message)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
+        if "net_" in state:
+            # skorch would write the weights twice, and as a pickle within the pickle, which skops cannot read.
+            state["net_"] = {"format": _PICKLE_FORMAT, **net_to_plain(state["net_"])}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        net = state.get("net_")
+        if isinstance(net, dict):
+            if net["format"] > _PICKLE_FORMAT:
+                raise ValueError(
+                    f"This SpaceClassifier was pickled in format {net['format']}, by a newer skspace than this one "
+                    f"({_version()}), which reads formats up to {_PICKLE_FORMAT}. Install the newer skspace."
+                )
+            state = {**state, "net_": net_from_plain(net)}
+        super().__setstate__(state)  # type: ignore[misc]
+
+
+def _version() -> str:
+    return str(sys.modules["skspace"].__version__)
+
+
+def _download(repo_id: str, revision: str | None) -> Path:
+    # config.json first: of a repository that is something else, no weights are fetched.
+    path = download(repo_id, [CONFIG], revision)
+    read_config(path)
+    return download(repo_id, [CONFIG, WEIGHTS], path.name)
+
+
+def _write(
+    clf: Any, folder: Path, name: str, metrics: dict[str, float], *, overwrite: bool = False, share: bool = False
+) -> None:
+    content, tensors = classifier_to_plain(clf, share=share)
+    encoder = content["encoder"]
+    card = model_card(
+        name,
+        labels=content["labels"]["values"],
+        multilabel=content["multilabel"],
+        metrics=metrics,
+        encoder=encoder and encoder["parameters"],
+        identity=encoder["model"]["identity"] if encoder else "",
+        version=_version(),
+    )
+    write_folder(folder, {**content, "metrics": metrics}, tensors, card, overwrite=overwrite)
+
+
+# ---------------------------------------------------------------- on another machine
+
+
+def _move_encoder(clf: Any, given: Any) -> None:
+    """Let the encoder be where the user says it is now; whether it is the same is seen when it is loaded."""
+    fitted: TokenEncoder | None = clf.encoder_
+    if fitted is None:
+        raise ValueError("The 'encoder' parameter must be None for a classifier of vectors. Got one all the same.")
+    if isinstance(given, TokenEncoder):
+        moved = clone(given)
+        _check_same_vectors(fitted, moved)
+        clf.encoder = given
+    elif isinstance(given, (str, os.PathLike)):
+        elsewhere = {"model": os.fspath(given), "revision": None}
+        moved = clone(fitted).set_params(**elsewhere)
+        is_encoder = isinstance(clf.encoder, TokenEncoder)
+        clf.encoder = clone(clf.encoder).set_params(**elsewhere) if is_encoder else os.fspath(given)
+    else:
+        raise ValueError(
+            f"The 'encoder' parameter must be a folder, a hub id, a TokenEncoder or None. Got {given!r:.80} instead."
+        )
+    moved._remembered = fitted._remembered
+    clf.encoder_ = moved
+
+
+def _check_same_vectors(fitted: TokenEncoder, given: TokenEncoder) -> None:
+    known = fitted._remembered
+    wanted, got = (
+        {
+            "layer": encoder._layer(known),
+            "max_length": encoder.max_length,
+            "special_tokens": encoder.special_tokens,
+            "pooling": encoder.pooling,
+        }
+        for encoder in (fitted, given)
+    )
+    if wanted != got:
+        raise ValueError(
+            f"The 'encoder' parameter must give the vectors that the classifier was fitted on: expected {wanted}, got "
+            f"{got}."
+        )
+
+
+def _leave_missing_devices(clf: Any) -> None:
+    holders = [clf, *(one for one in (clf.encoder, clf.encoder_) if isinstance(one, TokenEncoder))]
+    missing = {holder.device for holder in holders if not _is_here(holder.device)}
+    if missing:
+        for holder in holders:
+            if holder.device in missing:
+                holder.device = "auto"
+        warnings.warn(
+            f"This machine lacks the device {', '.join(sorted(missing)):.80} that the classifier was saved with; it is "
+            "device='auto' now. The encoder computes in another type there, perhaps, if its dtype is 'auto'.",
+            UserWarning,
+            stacklevel=3,  # from_pretrained, its caller
+        )
+
+
+def _is_here(device: str) -> bool:
+    try:
+        pick_device(device, estimator="SpaceClassifier")
+    except ValueError:
+        return False
+    return True

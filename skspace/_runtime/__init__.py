@@ -1,0 +1,1 @@
+"""Where things are computed and what is shown meanwhile: devices, progress, warnings."""

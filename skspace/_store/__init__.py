@@ -1,0 +1,1 @@
+"""Token vectors on disk: shards, index, locks, limits."""

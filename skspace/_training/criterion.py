@@ -1,0 +1,84 @@
+"""What training makes small: cross-entropy and the two losses of the spaces, in one sum; and its probabilities.
+
+A text of weight 2 counts as two texts in every term.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from skspace._model.concept_operators import Spaces
+from skspace._model.losses import inter_space_loss, intra_space_loss
+
+__all__ = ["SpaceCriterion", "indicator_of"]
+
+
+class SpaceCriterion(nn.Module):
+    """``L = CE + inter_space_weight * inter + intra_space_weight * intra``, averaged over members.
+
+    Weights have mean 1 over the data, so a batch's loss is the plain mean of weighted losses, and the mean over an
+    epoch is that of the whole data. `positive_weight` (K,), for several labels a text, multiplies a class's
+    cross-entropy where a text has it. `parts` holds the terms of the last batch, averaged over members.
+    """
+
+    positive_weight: Tensor | None
+
+    def __init__(
+        self,
+        inter_space_weight: float,
+        inter_space_on: str,
+        intra_space_weight: float,
+        positive_weight: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("positive_weight", positive_weight)  # goes to the device with the rest
+        self.inter_space_weight, self.intra_space_weight = inter_space_weight, intra_space_weight
+        self.inter_space_on = inter_space_on
+        self.parts: dict[str, Tensor] = {}
+
+    @property
+    def is_mean_over_texts(self) -> bool:
+        """Whether the losses of parts of a batch add up to that of the batch. The spaces' leave some texts out."""
+        return not (self.inter_space_weight or self.intra_space_weight)
+
+    def forward(self, spaces: Spaces, y: dict[str, Tensor]) -> Tensor:
+        targets, weights = y["targets"], y["weights"]
+        parts = {"cross_entropy": _cross_entropy(spaces.logits, targets, weights, self.positive_weight)}
+        loss = parts["cross_entropy"]
+        if self.inter_space_weight:
+            indicator = indicator_of(targets, spaces.logits.shape[2])
+            centroids = (
+                _members_as_axes(spaces.centroids) if self.inter_space_on == "centroids" else None
+            )  # (n_texts, K, M * m)
+            concepts = _members_as_axes(spaces.concepts)  # (n_tokens, K, M * m)
+            parts["inter_space"] = inter_space_loss(concepts, spaces.lengths, indicator, weights, centroids=centroids)
+            loss = loss + self.inter_space_weight * parts["inter_space"]
+        if self.intra_space_weight:
+            parts["intra_space"] = intra_space_loss(_members_as_axes(spaces.concepts), spaces.lengths, weights)
+            loss = loss + self.intra_space_weight * parts["intra_space"]
+        self.parts = {name: part.detach() for name, part in parts.items()}
+        return loss
+
+
+def _members_as_axes(values: Tensor) -> Tensor:
+    """(n, M, K, m) to (n, K, M * m): the mean over latent axes is then the mean over members too."""
+    return values.transpose(1, 2).flatten(2)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor, positive_weight: Tensor | None) -> Tensor:
+    """Weighted mean over texts, mean over members; of logits (n, M, K)."""
+    if targets.ndim == 1:
+        per_text = nn.functional.cross_entropy(
+            logits.transpose(1, 2), targets[:, None].expand(-1, logits.shape[1]), reduction="none"
+        )  # (n, M)
+    else:
+        wanted = targets.to(logits.dtype)[:, None].expand_as(logits)
+        per_text = nn.functional.binary_cross_entropy_with_logits(
+            logits, wanted, reduction="none", pos_weight=positive_weight
+        ).sum(-1)
+    return (per_text.mean(1) * weights).mean()
+
+
+def indicator_of(targets: Tensor, n_classes: int) -> Tensor:
+    """Targets as zeros and ones, (n_texts, n_classes)."""
+    return nn.functional.one_hot(targets, n_classes) if targets.ndim == 1 else targets

@@ -1,0 +1,81 @@
+"""What the documentation shows is true: docstrings, README, and that CI does what the README says."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import skspace
+
+ROOT = Path(__file__).parents[2]
+MODULES = [
+    info.name for info in pkgutil.walk_packages(skspace.__path__, "skspace.") if not info.name.endswith("__main__")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name, minilm):
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+
+
+def test_there_are_docstring_examples():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    with_examples = [m for m in MODULES if any(t.examples for t in finder.find(importlib.import_module(m)))]
+    assert {"skspace._classifier", "skspace._encoding.token_encoder", "skspace._input.ragged"} <= set(with_examples)
+
+
+@pytest.mark.parametrize(("page", "least"), [("README.md", 8), ("docs/explaining.md", 15)])
+def test_code_of_pages(page, least, minilm):
+    result = doctest.testfile(str(ROOT / page), module_relative=False)
+    assert result.attempted >= least
+    assert result.failed == 0
+
+
+def test_ci_runs_the_second_command_of_the_readme():
+    commands = re.findall(r"```sh\n(.*?)\n```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    assert len(commands) == 2
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert commands[1].replace(".venv-test", "$VENV") in script.replace('"$venv"', "$VENV").replace(
+        '"$venv/bin/pip" install -q', "$VENV/bin/pip install"
+    ).replace('"$venv/bin/pytest"', "$VENV/bin/pytest")
+
+
+PUBLIC = [
+    (module, name)
+    for module in ("skspace", "skspace.inspection", "skspace.datasets", "skspace.cache")
+    for name in importlib.import_module(module).__all__
+    if name != "__version__"
+]
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC)
+def test_every_public_name_has_a_docstring_that_tells_its_parameters(module, name):
+    documentation = getattr(importlib.import_module(module), name).__doc__
+    assert "Parameters\n" in documentation or "Attributes\n" in documentation
+
+
+def test_the_reference_lists_every_public_name():
+    module, listed = "", set()
+    for line in (ROOT / "docs" / "api.md").read_text("utf-8").splitlines():
+        if line.startswith(".. currentmodule:: "):
+            module = line.split()[-1]
+        elif re.fullmatch(r"   \w+", line):
+            listed.add((module, line.strip()))
+    assert listed == set(PUBLIC)
+
+
+def test_no_file_of_the_repository_names_a_path_of_a_machine():
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    foreign = re.compile(r"(?<![\w.])/(work|root|home/\w+|Users/\w+)/")
+    for name in listing.split("\n"):
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".toml", ".txt", ".rst", ".yml"} and path.is_file():
+            assert not foreign.search(path.read_text("utf-8")), name

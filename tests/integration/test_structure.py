@@ -1,0 +1,129 @@
+"""The plan of the house: which room may import which, as docs/contributing.md shows it."""
+
+import ast
+import graphlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import skspace
+
+PACKAGE = Path(skspace.__file__).parent
+PAGE = Path(__file__).parents[2] / "docs/contributing.md"
+
+
+def table(heading):
+    """A two-column table of the page, the names in its cells: {name: set of names}."""
+    lines = PAGE.read_text("utf-8").split(heading, 1)[1].split("|---|---|\n", 1)[1].splitlines()
+    cells = [line.strip("|").split("|") for line in lines[: next(i for i, x in enumerate(lines) if "|" not in x)]]
+    names = [tuple(re.findall("`([^`]+)`", cell) for cell in row) for row in cells]
+    return {name: set(allowed) for keys, allowed in names for name in keys}
+
+
+ROOMS, DOORS = table("| room | may import |"), table("| library | may be imported in |")
+
+
+def files():
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+def module(path):
+    return ".".join(("skspace", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+FILES = {module(path): path for path in files()}
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Modules that a file imports anywhere, function bodies included; relative imports are refused."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from {
+                f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in FILES else node.module for a in node.names
+            }
+
+
+def test_every_room_is_in_the_table():
+    assert {room(path) for path in files()} == ROOMS.keys()
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_allowed_imports(path):
+    here = room(path)
+    for name in imports(path):
+        if name.startswith("skspace"):
+            there = name.split(".")[1] if "." in name else None
+            assert there is not None, f"{path} imports the package's own front"
+            assert there == here or there in ROOMS[here], f"{here} imports {name}; it may import {ROOMS[here]}"
+
+
+def test_no_circles():
+    """Neither between rooms nor between the files of a room."""
+    graph = {name: {used for used in imports(path) if used in FILES} for name, path in FILES.items()}
+    tuple(graphlib.TopologicalSorter(graph).static_order())
+    tuple(graphlib.TopologicalSorter(ROOMS).static_order())
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_doors(path):
+    here = {room(path), str(path.relative_to(PACKAGE))}
+    for name in imports(path):
+        for library, allowed in DOORS.items():
+            if name == library or name.startswith(f"{library}."):
+                assert here & allowed, f"{path} imports {library}; it may be imported in {allowed}"
+
+
+def test_no_room_for_odds_and_ends():
+    names = {path.stem for path in files()}
+    assert not names & {"utils", "_utils", "config", "_config", "exceptions", "_exceptions", "helpers", "common"}
+
+
+def test_files_stay_short():
+    # Half of each estimator is parameters and their documentation.
+    long = {path.name: n for path in files() if (n := len(path.read_text("utf-8").splitlines())) > 450}
+    assert long.keys() <= {"_classifier.py", "token_encoder.py", "token_store.py"}, long
+
+
+def test_exported_names():
+    assert set(skspace.__all__) == {
+        "ConceptOperators",
+        "RaggedArray",
+        "SpaceClassifier",
+        "TokenEncoder",
+        "TokenStore",
+        "__version__",
+    }
+    for name in skspace.__all__:
+        assert getattr(skspace, name) is not None
+    assert set(dir(skspace)) == set(skspace.__all__)
+    with pytest.raises(AttributeError, match="module 'skspace' has no attribute 'nothing'"):
+        _ = skspace.nothing
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_import_is_light():
+    heavy = ("torch", "transformers", "skorch", "matplotlib", "sklearn", "huggingface_hub", "pandas")
+    loaded = run(f"import sys, skspace; print(*[name for name in {heavy} if name in sys.modules])")
+    assert loaded == []
+
+
+def test_classifier_imports_no_transformers_and_no_matplotlib():
+    heavy = ("transformers", "matplotlib", "sentence_transformers", "tokenizers")
+    loaded = run(
+        "import sys; from skspace import SpaceClassifier, TokenEncoder; SpaceClassifier(TokenEncoder()); "
+        f"print(*[name for name in {heavy} if name in sys.modules])"
+    )
+    assert loaded == []
