@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skspace._runtime.messages import first_line
+
 __all__ = [
     "DEFAULT_MODEL",
     "ModelFiles",
@@ -307,7 +309,7 @@ def _from_hub(model: str, revision: str | None, tried: list[str]) -> ModelFiles:
         tried.append("the hub (this is no name that the hub could have)")
         raise OSError(_not_found(model, revision, tried)) from error
     except (HfHubHTTPError, OSError) as error:
-        tried.append(f"the hub ({_first_line(error)})")
+        tried.append(f"the hub ({first_line(error)})")
         raise OSError(_not_found(model, revision, tried)) from error
     raise OSError(_not_found(model, revision, tried))
 
@@ -318,10 +320,6 @@ def _not_found(model: str, revision: str | None, tried: list[str]) -> str:
         f"No model {model!r}{at} was found. Looked for, in this order: {'; '.join(tried)}. Give a folder with "
         "config.json, tokenizer and model.safetensors, a hub id such as 'bert-base-uncased', or None for the default."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # -------------------------------------------------------------------- digests

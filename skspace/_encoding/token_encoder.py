@@ -29,7 +29,7 @@ from skspace._encoding.shared import Cache, shared_cache, shared_transformer
 from skspace._input.ragged import RaggedArray
 from skspace._input.texts import check_texts
 from skspace._runtime.devices import check_not_lost, pick_device, pick_dtype, precision
-from skspace._runtime.user_warnings import warn
+from skspace._runtime.messages import warn
 from skspace._store.cache_folder import DEFAULT_MAX_BYTES, cache_folder, size_in_bytes
 from skspace._store.key_index import Lookup, text_keys
 from skspace._store.shard import all_finite

@@ -5,7 +5,6 @@ Mixed and missing labels are found before numpy turns them into text: ``np.asarr
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -13,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
+
+from skspace._runtime.messages import warn
 
 __all__ = ["check_labels"]
 
@@ -44,11 +45,10 @@ def check_labels(y: Any, *, n_rows: int, estimator: str) -> NDArray[Any]:
         raise ValueError(f"{estimator} requires y to be passed, but the target y is None. Give one label a text.")
     labels = _as_array(y)
     if labels.ndim == 2 and labels.shape[1] == 1:
-        warnings.warn(
+        warn(
             "A column-vector y was passed when a 1d array was expected. Please change the shape of y to "
             "(n_samples,), for example using ravel().",
             DataConversionWarning,
-            stacklevel=3,
         )
         labels = labels.ravel()
     if labels.ndim not in (1, 2):

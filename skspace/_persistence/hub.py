@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from skspace._runtime.messages import first_line
+
 __all__ = ["download", "upload"]
 
 
@@ -29,7 +31,7 @@ def download(repo_id: str, names: Sequence[str], revision: str | None = None) ->
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(names)))
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise OSError(
-            f"There is neither a folder {repo_id!r}, nor can it be had from the hub ({_first_line(error)}). Give a "
+            f"There is neither a folder {repo_id!r}, nor can it be had from the hub ({first_line(error)}). Give a "
             "folder that SpaceClassifier.save_pretrained wrote, or the hub id of one, such as 'me/my-classifier'."
         ) from error
 
@@ -62,7 +64,7 @@ def upload(
         )
         return str(commit.commit_url)
     except (HFValidationError, HfHubHTTPError, OSError) as error:
-        said = _first_line(error)
+        said = first_line(error)
         if token:
             said = said.replace(token, "…")
     # Outside of the handler: what the library said, which nobody here has checked for the token, is not chained.
@@ -70,7 +72,3 @@ def upload(
         f"The classifier could not be pushed to {repo_id!r} at the hub: {said}. Check the name, the network and that "
         "the token may write there (hf auth login, or token=…)."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

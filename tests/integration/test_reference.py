@@ -1,6 +1,7 @@
 """Predictions as they were: a change of torch, of numpy or of our code that moves them is noticed.
 
-Where one is meant to, `python tests/integration/test_reference.py` prints both tables anew, and the commit says why they moved.
+If a change is meant to move them, `python tests/integration/test_reference.py` prints both tables anew, and the
+commit says why.
 """
 
 import json
