@@ -1,13 +1,12 @@
-"""SpaceClassifier: the estimator; labels, validation, seeds and scikit-learn's manners.
+"""SpaceClassifier: parameters, labels out, scikit-learn's conventions.
 
-What a text is made of lies in _encoder, what is learned in _operators and _losses, how in _net, and how it is
-saved in _persistence.
+The way of X through `fit`: check, encode, training set, train, fitted state.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -17,23 +16,28 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, _fit_context, clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skspace._encoding.token_encoder import TokenEncoder
+from skspace._input.labelled import check_labelled
 from skspace._input.ragged import RaggedArray
 from skspace._input.texts import check_texts
+from skspace._input.vectors import check_vectors
 from skspace._model.concept_operators import ConceptOperators, Spaces
-from skspace._model.forward import each_batch, probabilities
+from skspace._model.fitted_state import FittedState
+from skspace._model.forward import each_batch, log_probabilities, probabilities
 from skspace._persistence.save_load import Persistence
 from skspace._runtime.devices import check_can_train, pick_device, pick_dtype
 from skspace._training.sklearn_callbacks import CallbackSupportMixin, FitTask, with_callbacks
-from skspace._training.train import folded_copy, history_rows, most_epochs, train
-from skspace._training.training_set import read_lesson
+from skspace._training.train import train
+from skspace._training.training_config import TrainingConfig
+from skspace._training.training_set import make_training_set
 
 __all__ = ["SpaceClassifier"]
 
-# partial_fit's constant rate as a share of the peak of a cycle: TREC and SMA, docs/growing_data.md.
+# partial_fit's constant rate as a share of a cycle's peak, chosen on TREC and SMA: docs/growing_data.md.
 _STREAM_RATE = 0.25
+_COLUMNS = ("n_features_in_", "feature_names_in_")
 _SAME_VECTORS = ("model", "layer", "max_length", "special_tokens", "revision")  # of a TokenEncoder
 _SAME_OPERATORS = ("n_latent", "n_members", "pooling", "head")
 
@@ -47,11 +51,11 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
 
     Parameters
     ----------
-    encoder : None, str, TokenEncoder or "precomputed", default=None
-        None is ``TokenEncoder()``, a str a model folder or hub id for it. With "precomputed", X holds vectors instead
-        of texts: a `RaggedArray`, or a 2-D array in which each row is a text of one token. They are divided by one
-        number and not centred: put a StandardScaler before features of different sizes. To search parameters of the
-        encoder, as ``encoder__layer``, give a ``TokenEncoder()``.
+    encoder : None, str, Path, TokenEncoder or "precomputed", default=None
+        None is ``TokenEncoder()``; a str or Path is its model folder or hub id. With "precomputed", X holds vectors
+        instead of texts: a `RaggedArray`, or a 2-D array in which each row is a text of one token. They are divided by
+        one number and not centred: put a StandardScaler before features of different sizes. To search parameters of
+        the encoder, as ``encoder__layer``, pass a ``TokenEncoder()``.
     n_latent : int or "auto", default="auto"
         Latent axes of a class's space (the paper's m). "auto" is 8 for up to twelve classes and fewer for more, down
         to 2: with many classes each needs few axes, and the work grows with their product.
@@ -111,9 +115,8 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         Sorted labels; ``arange(n_classes)`` with several labels a text.
     encoder_ : TokenEncoder or None
         None with ``encoder="precomputed"``. Holds no weights.
-    net_ : skorch.NeuralNet
-        The trained net; ``net_.module_.operators`` is the `ConceptOperators`. One that was saved or pickled meanwhile
-        predicts the same, but has no optimizer.
+    operators_ : ConceptOperators
+        The trained torch module, in eval mode and on the processor.
     concept_operators_ : ndarray of shape (n_members, n_classes, n_features, n_latent)
         W.
     attention_queries_ : ndarray of shape (n_members, n_classes, n_features, n_latent)
@@ -125,6 +128,8 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         An epoch each: losses and their terms.
     n_iter_ : int
         Epochs run.
+    callbacks_ : list of (str, skorch callback)
+        The copies of `callbacks` as the last training left them, with their names. Saved folders do not hold them.
     n_features_in_ : int
         With arrays only.
     feature_names_in_ : ndarray of str
@@ -147,16 +152,19 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
     delivery
     """
 
+    __module__ = "skspace"  # what pickles, skops and error messages name
+
     classes_: NDArray[Any]
     encoder_: TokenEncoder | None
-    net_: Any
     history_: list[dict[str, Any]]
     n_iter_: int
+    callbacks_: list[tuple[str, Any]]
+    _state: FittedState
     _n_features: int
     _multilabel: bool
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "encoder": [str, TokenEncoder, None],
+        "encoder": [str, os.PathLike, TokenEncoder, None],
         "n_latent": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "pooling": [StrOptions({"attention", "mean"})],
@@ -182,7 +190,7 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
 
     def __init__(
         self,
-        encoder: str | TokenEncoder | None = None,
+        encoder: str | os.PathLike[str] | TokenEncoder | None = None,
         *,
         n_latent: int | str = "auto",
         n_members: int = 4,
@@ -277,9 +285,7 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         -----
         After Ctrl-C the estimator is as before the call, and what was encoded until then stays in the cache.
         """
-        goes_on = self.warm_start and "net_" in vars(self)
-        with self._columns_only_if_learned(goes_on):
-            return self._learn(X, y, sample_weight, goes_on=goes_on)
+        return self._learn(X, y, sample_weight, continued=self.warm_start and "_state" in vars(self))
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
@@ -332,120 +338,106 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
                 "The 'class_weight' parameter of SpaceClassifier must be a dict or None for partial_fit, which does "
                 "not know how often a class will come. Got 'balanced' instead; give the weights, or sample_weight."
             )
-        goes_on = "net_" in vars(self)
-        with self._columns_only_if_learned(goes_on):
-            return self._learn(X, y, sample_weight, goes_on=goes_on, stream=True, classes=classes)
-
-    @contextmanager
-    def _columns_only_if_learned(self, goes_on: bool) -> Iterator[None]:
-        """Forget an array's columns unless training goes on; bring them back if it does not come to its end."""
-        state, columns = self.__dict__, ("n_features_in_", "feature_names_in_")
-        before: dict[str, Any] = {name: state[name] for name in columns if name in state}
-        for name in before:
-            if not goes_on:
-                del state[name]
-        try:
-            yield
-        except BaseException:
-            for name in columns:
-                state.pop(name, None)
-            state.update(before)
-            raise
+        continued = "_state" in vars(self)
+        return self._learn(X, y, sample_weight, continued=continued, stream=True, classes=classes)
 
     def _learn(
-        self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool, stream: bool = False, classes: Any = None
+        self, X: Any, y: Any, sample_weight: Any, *, continued: bool, stream: bool = False, classes: Any = None
     ) -> SpaceClassifier:
+        """Check, encode, train; the estimator changes only at the end, so an error or interrupt leaves it as it was."""
         device = pick_device(self.device, estimator=type(self).__name__)
         check_can_train()
         encoder = self._new_encoder()
-        if goes_on:
+        if continued:
             self._check_unchanged(encoder)
-        lesson = read_lesson(
-            self._check_input(X, reset=not goes_on),
+        random_state = check_random_state(self.random_state)
+        X, columns = self._check_training_input(X, continued=continued)
+        labelled = check_labelled(
+            X,
             y,
             sample_weight,
             class_weight=self.class_weight,
-            known=(self.classes_, self._multilabel) if goes_on else None,
+            known=(self.classes_, self._multilabel) if continued else None,
             given=classes,
             stream=stream,
+            validation_fraction=self.validation_fraction if self.early_stopping else None,
+            random_state=random_state,
             estimator=type(self).__name__,
         )
-        random_state = check_random_state(self.random_state)
-        training, held_out = np.arange(len(lesson.y)), None
-        if self.early_stopping:
-            training, held_out = lesson.split(self.validation_fraction, random_state)
-        rows = _embed(encoder, lesson.X)
-        if goes_on:
+        seed = int(random_state.randint(np.iinfo(np.int32).max))
+        config = self._training_config(len(labelled.classes), device, seed, stream=stream)
+        rows = _encode(encoder, labelled.X)
+        if continued:
             self._check_width(rows)
-        dtype = self._operators.weight.dtype if goes_on else _training_dtype(rows)
-        weighted = lesson.multilabel and self.class_weight is not None
+        dtype = self.operators_.weight.dtype if continued else None
+        training_set = make_training_set(labelled, rows, dtype=dtype, product_dtype=_product_dtype(encoder, device))
         learned = {
-            "classes_": lesson.classes,
+            "classes_": labelled.classes,
             "encoder_": encoder,
             "_n_features": rows.n_features,
-            "_multilabel": lesson.multilabel,
+            "_multilabel": labelled.multilabel,
         }
-        settings = self._training_settings(len(lesson.classes), stream=stream)
-        task = FitTask(
-            self,
-            lesson.X,
-            lesson.y,
-            most_epochs(len(training), settings["max_epochs"], settings["batch_size"], stream=stream),
-            lambda net: learned | {"net_": folded_copy(net, center=not lesson.multilabel)},
-        )
-        net = train(
-            lesson.labelled(rows, training, dtype),
-            None if held_out is None else lesson.labelled(rows, held_out, dtype),
-            **settings,
-            positive_weight=torch.from_numpy(lesson.by_class).to(dtype) if weighted else None,
-            device=device,
-            dtype=dtype,
-            products=_products(encoder, device, dtype),
-            seed=int(random_state.randint(np.iinfo(np.int32).max)),
-            start=self.net_ if goes_on else None,
-            n_epochs_before=self.n_iter_ if goes_on else 0,
-            stream=stream,
+        n_epochs = config.n_epochs(len(training_set.train.rows))
+        task = FitTask(self, labelled.X, labelled.y, n_epochs, lambda state: learned | {"_state": state})
+        history: list[dict[str, Any]] = self.history_ if continued else []
+        trained = train(
+            training_set,
+            config,
+            self._state if continued else None,
+            n_epochs_before=len(history),
             watcher=task if task.watched else None,
         )
-        before: list[dict[str, Any]] = self.history_ if goes_on else []
-        history = before + [row | {"epoch": len(before) + row["epoch"]} for row in history_rows(net)]
-        self.__dict__.update(learned | {"net_": net, "history_": history, "n_iter_": len(history)})
+        history = history + [row | {"epoch": len(history) + row["epoch"]} for row in trained.history]
+        if not continued:
+            for name in _COLUMNS:
+                self.__dict__.pop(name, None)
+        self.__dict__.update(
+            **learned,
+            **columns,
+            _state=trained.state,
+            history_=history,
+            n_iter_=len(history),
+            callbacks_=trained.callbacks,
+        )
         task.end()
         return self
 
-    def _training_settings(self, n_classes: int, *, stream: bool) -> dict[str, Any]:
-        """What `train` takes of the parameters, as plain numbers."""
+    def _training_config(self, n_classes: int, device: torch.device, seed: int, *, stream: bool) -> TrainingConfig:
         if self.lr * self.weight_decay >= 1:
             raise ValueError(
-                "The parameters 'lr' and 'weight_decay' of SpaceClassifier must have a product below 1, for each step "
-                f"shrinks what is learned by it. Got lr={self.lr} and weight_decay={self.weight_decay} instead."
+                "The parameters 'lr' and 'weight_decay' of SpaceClassifier must have a product below 1, since every "
+                f"step shrinks the parameters by it. Got lr={self.lr} and weight_decay={self.weight_decay} instead."
             )
-        return {
-            "n_classes": n_classes,
-            "n_latent": _n_latent(n_classes) if self.n_latent == "auto" else int(self.n_latent),
-            "n_members": int(self.n_members),
-            "pooling": self.pooling,
-            "head": self.head,
-            "inter_space_weight": float(self.inter_space_weight),
-            "inter_space_on": self.inter_space_on,
-            "intra_space_weight": float(self.intra_space_weight),
-            "lr": float(self.lr) * (_STREAM_RATE if stream and self.lr_schedule == "one_cycle" else 1.0),
-            "lr_schedule": self.lr_schedule,
-            "max_epochs": None if self.max_epochs == "auto" else int(self.max_epochs),
-            "batch_size": int(self.batch_size),
-            "weight_decay": float(self.weight_decay),
-            "n_iter_no_change": int(self.n_iter_no_change),
-            "callbacks": self.callbacks,
-            "verbose": int(self.verbose),
-        }
+        return TrainingConfig(
+            n_latent=self._n_latent(n_classes),
+            n_members=int(self.n_members),
+            pooling=self.pooling,
+            head=self.head,
+            inter_space_weight=float(self.inter_space_weight),
+            inter_space_on=self.inter_space_on,
+            intra_space_weight=float(self.intra_space_weight),
+            lr=float(self.lr) * (_STREAM_RATE if stream and self.lr_schedule == "one_cycle" else 1.0),
+            lr_schedule="constant" if stream else self.lr_schedule,
+            max_epochs=None if self.max_epochs == "auto" else int(self.max_epochs),
+            batch_size=int(self.batch_size),
+            weight_decay=float(self.weight_decay),
+            n_iter_no_change=int(self.n_iter_no_change),
+            callbacks=self.callbacks,
+            verbose=int(self.verbose),
+            device=device,
+            seed=seed,
+            stream=stream,
+        )
+
+    def _n_latent(self, n_classes: int) -> int:
+        return int(np.clip(96 // n_classes, 2, 8)) if self.n_latent == "auto" else int(self.n_latent)
 
     def _check_unchanged(self, encoder: TokenEncoder | None) -> None:
-        """What goes on must be of the same build, and see the same vectors."""
-        operators = self._operators
-        before = {name: getattr(operators, name) for name in _SAME_OPERATORS} | {"encoder": _vectors_of(self.encoder_)}
-        now = {name: getattr(self, name) for name in _SAME_OPERATORS} | {"encoder": _vectors_of(encoder)}
-        if self.n_latent == "auto":
-            now["n_latent"] = _n_latent(len(self.classes_))
+        """Refuse to continue with operators of another shape or on other vectors."""
+        before = {name: getattr(self.operators_, name) for name in _SAME_OPERATORS}
+        now = {name: getattr(self, name) for name in _SAME_OPERATORS}
+        now["n_latent"] = self._n_latent(len(self.classes_))
+        before["encoder"], now["encoder"] = _vectors_of(self.encoder_), _vectors_of(encoder)
         for name, value in before.items():
             if now[name] != value:
                 raise ValueError(
@@ -466,6 +458,10 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         """Probability of every class, (n_texts, n_classes); columns in the order of `classes_`."""
         return probabilities(self._logits(X), multilabel=self._multilabel)
 
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Logarithm of `predict_proba`, (n_texts, n_classes); finite where a probability rounds to 0."""
+        return log_probabilities(self._logits(X), multilabel=self._multilabel)
+
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Logits, (n_texts, n_classes); with two classes z₁ − z₀, (n_texts,)."""
         logits = self._logits(X)
@@ -479,7 +475,7 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names of the columns of `transform`: label, member and latent axis, as in ``billing_0_7``."""
         check_is_fitted(self)
-        operators = self._operators
+        operators = self.operators_
         return np.array(
             [
                 f"{label}_{member}_{axis}"
@@ -496,63 +492,45 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
 
     def _batches(self, X: Any) -> Iterator[tuple[NDArray[np.int64], Spaces]]:
         check_is_fitted(self)
-        X = self._check_input(X, reset=False)
-        rows: RaggedArray = X if self.encoder_ is None else self.encoder_._embed(X)
+        encoder = self.encoder_
+        rows = check_vectors(X, self, reset=False) if encoder is None else encoder._embed(check_texts(X))
         self._check_width(rows)
-        return each_batch(self._operators, rows)
+        return each_batch(self.operators_, rows)
 
     # ---------------------------------------------------------------- what was learned
 
     @property
-    def _operators(self) -> ConceptOperators:
-        return self.net_.module_.operators
+    def operators_(self) -> ConceptOperators:
+        if "_state" not in vars(self):
+            raise AttributeError(f"This {type(self).__name__} is not fitted yet. Call fit first.")
+        return self._state.operators
 
     @property
     def concept_operators_(self) -> NDArray[Any]:
-        return self._fitted(lambda operators: operators.operators)
+        return _array(self.operators_.operators)
 
     @property
     def attention_queries_(self) -> NDArray[Any]:
-        return self._fitted(lambda operators: operators.queries)
+        return _array(self.operators_.queries)
 
     @property
     def coef_(self) -> NDArray[Any]:
-        return self._fitted(lambda operators: operators.as_linear()[0])
+        return _array(self.operators_.as_linear()[0])
 
     @property
     def intercept_(self) -> NDArray[Any]:
-        return self._fitted(lambda operators: operators.as_linear()[1])
-
-    def _fitted(self, read: Any) -> NDArray[Any]:
-        if "net_" not in vars(self):
-            raise AttributeError(f"This {type(self).__name__} has learned nothing yet. Call fit first.")
-        return read(self._operators).detach().numpy().copy()
+        return _array(self.operators_.as_linear()[1])
 
     # ---------------------------------------------------------------- input
 
-    def _check_input(self, X: Any, *, reset: bool) -> Any:
-        """Texts as a list of str; vectors as a RaggedArray."""
-        if not (self._is_precomputed() if reset else self.encoder_ is None):
-            return check_texts(X)
-        if isinstance(X, RaggedArray):
-            if len(X) == 0:
-                raise ValueError("X must hold at least one text. Got 0 texts (a minimum of 1 is required) instead.")
-            if (row := X.find_non_finite()) is not None:
-                raise ValueError(f"X must hold finite numbers only. Got NaN or infinity in row {row} instead.")
-            return X
-        in_a_row = isinstance(X, (list, tuple)) or getattr(X, "ndim", 0) == 1
-        if in_a_row and isinstance(next(iter(X), None), str):
-            raise ValueError(
-                "With encoder='precomputed', X must hold vectors. Got texts instead; leave encoder out to classify "
-                "texts."
-            )
-        if isinstance(X, (list, tuple)) and len(X) and np.ndim(X[0]) == 2:
-            raise ValueError(
-                "With encoder='precomputed', X must be a RaggedArray or a 2-D array. Got a list of 2-D arrays "
-                "instead; pack them with RaggedArray.from_rows(X)."
-            )
-        array = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.float16])
-        return RaggedArray(array, np.arange(len(array) + 1))
+    def _check_training_input(self, X: Any, *, continued: bool) -> tuple[Any, dict[str, Any]]:
+        """Texts as a list of str, or vectors as a RaggedArray; and what `validate_data` notes of an array's columns."""
+        if not self._is_precomputed():
+            return check_texts(X), {}
+        # validate_data writes to the estimator: a fresh one until training has succeeded.
+        noted = self if continued else type(self)(**self.get_params(deep=False))
+        rows = check_vectors(X, noted, reset=not continued)
+        return rows, {name: vars(noted)[name] for name in _COLUMNS if name in vars(noted)}
 
     def _check_width(self, rows: RaggedArray) -> None:
         if rows.n_features != self._n_features:
@@ -569,7 +547,7 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
             return None
         if self.encoder is None:
             return TokenEncoder()
-        if isinstance(self.encoder, str):
+        if isinstance(self.encoder, (str, os.PathLike)):
             return TokenEncoder(self.encoder)
         if self.encoder.pooling is not None:
             raise ValueError(
@@ -587,12 +565,13 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         return tags
 
 
-def _n_latent(n_classes: int) -> int:
-    return int(np.clip(96 // n_classes, 2, 8))
+def _array(tensor: torch.Tensor) -> NDArray[Any]:
+    """A copy, so that users cannot change the model by accident."""
+    return tensor.detach().numpy().copy()
 
 
-def _embed(encoder: TokenEncoder | None, X: Any) -> RaggedArray:
-    """Vectors of the texts to learn from; X itself where it holds vectors. The encoder remembers which model it was."""
+def _encode(encoder: TokenEncoder | None, X: Any) -> RaggedArray:
+    """Vectors of the texts; X itself if it holds vectors. The encoder remembers which model it used."""
     if encoder is None:
         return X
     rows = encoder.transform(X)
@@ -600,14 +579,10 @@ def _embed(encoder: TokenEncoder | None, X: Any) -> RaggedArray:
     return rows
 
 
-def _training_dtype(rows: RaggedArray) -> torch.dtype:
-    return torch.float64 if rows.dtype == np.float64 else torch.float32
-
-
-def _products(encoder: TokenEncoder | None, device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """What training multiplies vectors in: bfloat16 where that is all they were computed in, and faster here."""
+def _product_dtype(encoder: TokenEncoder | None, device: torch.device) -> torch.dtype | None:
+    """The dtype of products with vectors in training: bfloat16 if they were computed in it and it is faster here."""
     if encoder is None or encoder._computed() != torch.bfloat16:
-        return dtype
+        return None
     return pick_dtype("auto", device)
 
 

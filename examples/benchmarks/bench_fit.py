@@ -27,7 +27,7 @@ from bench_store import Corpus, as_ragged, write
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
-from skspace._training import gradient_accumulation
+from skspace._training import skorch_net
 
 N_FEATURES = 384
 N_LATENT = (2, 4, 8, 12, 16)
@@ -131,7 +131,7 @@ def products(args):
 
         def fit(dtype, data=data):
             # Made-up vectors come from no encoder that could have computed them in bfloat16.
-            with mock.patch("skspace._classifier._products", return_value=dtype):
+            with mock.patch("skspace._classifier._product_dtype", return_value=dtype):
                 classifier(args.epochs).fit(*data)
 
         dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -148,10 +148,10 @@ def parts(args):
     results = {}
     for n_texts, length, n_classes, n_latent in ((2_000, 200, 2, 8), (1_000, 200, 2, 64), (500, 200, 77, 8)):
         data = made_up(n_texts, length, n_classes)
-        sizes = {"whole": 2**60, "parts": gradient_accumulation._AT_ONCE}
+        sizes = {"whole": 2**60, "parts": skorch_net._NUMBERS_AT_ONCE}
 
         def fit(name, data=data, n_latent=n_latent, sizes=sizes):
-            with mock.patch("skspace._training.gradient_accumulation._AT_ONCE", sizes[name]):
+            with mock.patch("skspace._training.skorch_net._NUMBERS_AT_ONCE", sizes[name]):
                 classifier(args.epochs).set_params(n_latent=n_latent).fit(*data)
 
         times = common.in_turns(args.repeats, **{name: partial(fit, name) for name in sizes})
@@ -302,7 +302,7 @@ def where_it_goes(stats):
     parts = {  # file, function, and the caller that counts
         "all": ("_search.py", "fit", None),
         "steps of training": ("skorch/net.py", "train_step", None),
-        "embeddings of the training texts, found and read": ("_classifier.py", "_embed", "_learn"),
+        "embeddings of the training texts, found and read": ("_classifier.py", "_encode", "_learn"),
         "their scale": ("train.py", "_root_mean_square", None),
         "scoring the held-out texts": ("_validation.py", "_score", None),
         "cloning": ("sklearn/base.py", "clone", "_fit_and_score"),

@@ -61,7 +61,7 @@ class Subject:
         self.folder, self.layer = folder, layer
         self.cached = SpaceClassifier.from_pretrained(folder)
         self.uncached = SpaceClassifier.from_pretrained(folder, encoder=TokenEncoder(layer=layer, cache_dir=None))
-        self.operators = self.cached.net_.module_.operators
+        self.operators = self.cached.operators_
         self.lime_samples = 500
 
     def probabilities(self, texts):

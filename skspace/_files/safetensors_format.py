@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_bytes
 from safetensors.numpy import save
 
-__all__ = ["Damage", "extent", "read_header", "read_tensor", "save", "written_header"]
+__all__ = ["Damage", "extent", "load", "read_header", "read_tensor", "save", "written_header"]
 
 _MAX_HEADER_BYTES = 2**16
 DType = tuple[str, Any]  # the format's name and numpy's
@@ -23,6 +25,20 @@ DType = tuple[str, Any]  # the format's name and numpy's
 
 class Damage(Exception):  # noqa: N818 - what is wrong with a file, not an error of the caller
     """A file is not what it says it is."""
+
+
+def load(content: bytes) -> dict[str, NDArray[Any]]:
+    """All tensors of a file that is in memory, by name.
+
+    Raises
+    ------
+    Damage
+        If it is not a safetensors file, or holds a type that NumPy lacks.
+    """
+    try:
+        return dict(load_bytes(content))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise Damage(f"not a safetensors file with types that NumPy has ({error!s:.100})") from error
 
 
 def written_header(tensors: Mapping[str, tuple[DType, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:

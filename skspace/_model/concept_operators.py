@@ -1,8 +1,8 @@
 """ConceptOperators: the equations of the Space Model (Tytarenko and Amin 2024, arXiv 2401.16638) as a torch module.
 
-Torch and _products only: the two files can be copied out. Notation: a text has T tokens E (T, d); there are
-K classes, each with a space of m latent axes; M members are independent models side by side on the same tokens,
-averaged at the end.
+This file and kernels.py need only torch: you can copy the two out. Notation: a text has T tokens E (T, d). There are K
+classes, each with a space of m latent axes. M members are independent models trained side by side on the same tokens;
+their logits are averaged.
 
     context attribution   C_k = tanh(E W_k)                                   (T, m)
     centroid              mu_k = sum_t alpha_t C_k[t]                         (m,)
@@ -11,8 +11,8 @@ averaged at the end.
     logits  head "linear"     z = A [mu_1; ...; mu_K] + b                     (K,)
             head "alignment"  z_k = s * mean_j mu_k[j], s > 0
 
-The attention, the averaging over members and the alignment head's factor are ours. All texts of a batch lie packed one
-after another, without padding, so that a text's result cannot depend on its company.
+The attention, the averaging over members and the alignment head's factor are not in the paper. The texts of a batch lie
+packed one after another, without padding, so that a text's result cannot depend on the other texts.
 """
 
 from __future__ import annotations
@@ -23,17 +23,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skspace._model.kernels import PooledConcepts, largest_of_text, matmul_rows, of_tokens, segment_sum
+from skspace._model.kernels import PooledConcepts, expand_to_tokens, matmul_rows, segment_max, segment_sum
 
-__all__ = ["ConceptOperators", "Spaces"]
+__all__ = ["ARGUMENTS", "ConceptOperators", "Spaces"]
+
+ARGUMENTS = ("n_features", "n_classes", "n_latent", "n_members", "pooling", "head", "dtype")
+
+_CHOICES = {"pooling": ("attention", "mean"), "head": ("linear", "alignment")}
 
 
 class Spaces(NamedTuple):
-    """What ConceptOperators makes of a batch."""
+    """The output of ConceptOperators for a batch."""
 
     logits: Tensor  # (n_texts, M, K)
     centroids: Tensor  # (n_texts, M, K, m)
-    concepts: Any  # Tensor (n_tokens, M, K, m), the context attributions; None of a batch that was taken in parts
+    concepts: Any  # Tensor (n_tokens, M, K, m), the context attributions; None if the batch was computed in parts
     attention: Any  # Tensor (n_tokens, M, K, m), alpha; (n_tokens, 1, 1, 1) with "mean"; None in training
     lengths: Tensor  # (n_texts,)
 
@@ -73,7 +77,14 @@ class ConceptOperators(nn.Module):
         b; only with head "linear".
     log_slope : Parameter of shape (M,)
         log s; only with head "alignment".
+
+    Raises
+    ------
+    ValueError
+        If `pooling` or `head` is not one of the above.
     """
+
+    __module__ = "skspace"  # what pickles, skops and error messages name
 
     def __init__(
         self,
@@ -89,6 +100,12 @@ class ConceptOperators(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        for name, value in (("pooling", pooling), ("head", head)):
+            if value not in _CHOICES[name]:
+                expected = " or ".join(map(repr, _CHOICES[name]))
+                raise ValueError(
+                    f"The {name!r} parameter of ConceptOperators must be {expected}. Got {value!r} instead."
+                )
         self.n_classes, self.n_latent, self.n_members = n_classes, n_latent, n_members
         self.pooling, self.head, self.scale = pooling, head, float(scale)
         shape = (n_members, n_classes, n_features, n_latent)
@@ -110,7 +127,9 @@ class ConceptOperators(nn.Module):
     @property
     def queries(self) -> Tensor:
         if self.pooling != "attention":
-            raise AttributeError(f"There are no attention queries with pooling={self.pooling!r}.")
+            raise AttributeError(
+                f"Only pooling='attention' has attention queries. Got pooling={self.pooling!r} instead."
+            )
         return self._part(1)
 
     def _part(self, i: int) -> Tensor:
@@ -123,8 +142,8 @@ class ConceptOperators(nn.Module):
         Parameters
         ----------
         tokens : Tensor of shape (n_tokens, n_features)
-            Token vectors, text after text. In training, products with them are taken in their dtype, bfloat16 say, and
-            the rest in that of the parameters; gradients of gradients are there in eval mode only.
+            Token vectors, text after text. In training mode, products with them are computed in their dtype (bfloat16,
+            say) and the rest in the dtype of the parameters. Second derivatives exist in eval mode only.
         lengths : Tensor of int64 of shape (n_texts,)
             Tokens of each text; their sum is n_tokens. A text without tokens has centroid 0 and logits b.
 
@@ -147,7 +166,7 @@ class ConceptOperators(nn.Module):
         if self.training:
             centroids, concepts = map(self._by_space, PooledConcepts.apply(tokens, weight, lengths, attended))
             attention = None
-        else:  # in one product: for a single text the calls take longer than the arithmetic
+        else:  # one product for W and a: with a single text, calls cost more than arithmetic
             projected, *scores = map(self._by_space, self._halves(matmul_rows(tokens, weight)))
             concepts = torch.tanh(projected)  # (n_tokens, M, K, m)
             attention = _softmax(scores[0], lengths) if attended else _mean_over_tokens(lengths, concepts.dtype)
@@ -173,15 +192,19 @@ class ConceptOperators(nn.Module):
 
     @torch.no_grad()
     def fold(self, *, center: bool) -> Tensor:
-        """Rewrite the parameters, with the same result, so that they have one meaning.
+        """Rewrite the parameters into their one canonical form; outputs stay the same.
 
-        The scale goes into W and a. With `center`, for classes that exclude each other, A and b are centred over the
-        classes, which no probability notices. The sign of every axis is chosen so that it speaks for its own class.
+        The scale goes into W and a. The sign of every axis is chosen so that it speaks for its own class.
+
+        Parameters
+        ----------
+        center : bool
+            Centre A and b over the classes. For classes that exclude each other: it changes no probability.
 
         Returns
         -------
         Tensor of shape (M, K, m)
-            -1 where the axis's W and its column of A changed sign, else 1; `unfold` wants it.
+            -1 where the axis's W and its column of A changed sign, else 1. `unfold` needs it.
         """
         self.weight.div_(self.scale)
         self.scale = 1.0
@@ -193,34 +216,33 @@ class ConceptOperators(nn.Module):
         by_space = self.coef.unflatten(2, (self.n_classes, self.n_latent))  # (M, K, K, m), a view
         own = torch.diagonal(by_space, dim1=1, dim2=2).transpose(1, 2)  # (M, K, m)
         sign = torch.where(own < 0, -1.0, 1.0).to(own.dtype)
-        self._turn(sign)
+        self._flip(sign)
         return sign
 
     @torch.no_grad()
     def unfold(self, scale: float, sign: Tensor | None = None) -> None:
-        """Undo `fold`, with the same result, so that training goes on as if there had been none.
+        """Undo `fold`, so that training continues as if it had never happened; outputs stay the same.
 
-        The signs matter to the inter-space loss and to Adam. What was centred need not be undone: no gradient depends
-        on it.
+        The signs matter to the inter-space loss and to Adam. The centring is not undone: no gradient depends on it.
         """
         self.weight.mul_(scale)
         self.scale = float(scale)
         if sign is not None and self.head == "linear":
-            self._turn(sign)
+            self._flip(sign)
 
-    def _turn(self, sign: Tensor) -> None:
+    def _flip(self, sign: Tensor) -> None:
         """Change the sign of axes (M, K, m) in W and in A."""
         self.operators.mul_(sign[:, :, None, :])
         self.coef.mul_(sign.flatten(1)[:, None])
 
     @torch.no_grad()
     def as_linear(self) -> tuple[Tensor, Tensor]:
-        """The head as plain sums over members, spaces and axes: logits = sum_M coef mu + intercept.
+        """The head as one sum over members, spaces and axes: ``logits = sum_M coef mu + intercept``.
 
         Returns
         -------
         coef : Tensor of shape (M, K, K * m)
-            The average over members is contained as a factor 1 / M.
+            Contains the average over members as a factor 1 / M.
         intercept : Tensor of shape (K,)
         """
         if self.head == "linear":
@@ -228,6 +250,18 @@ class ConceptOperators(nn.Module):
         own = torch.eye(self.n_classes, dtype=self.weight.dtype, device=self.weight.device)
         block = own.repeat_interleave(self.n_latent, 1) / (self.n_latent * self.n_members)  # (K, K * m)
         return self.log_slope.exp()[:, None, None] * block, torch.zeros_like(own[0])
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor arguments that give operators of the same shape, as plain values, named by `ARGUMENTS`."""
+        return {name: getattr(self, name) for name in ARGUMENTS}
+
+    @property
+    def n_features(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def dtype(self) -> str:
+        return str(self.weight.dtype).removeprefix("torch.")
 
     def extra_repr(self) -> str:
         M, K, d, m = self.operators.shape
@@ -244,8 +278,8 @@ def _own_space_first(n_classes: int, n_latent: int) -> Tensor:
 
 def _softmax(scores: Tensor, lengths: Tensor) -> Tensor:
     """Of scores (n_tokens, M, K, m) over the tokens of every text."""
-    weights = torch.exp(scores - of_tokens(largest_of_text(scores.detach(), lengths), lengths))
-    return weights / of_tokens(segment_sum(weights, lengths), lengths)
+    weights = torch.exp(scores - expand_to_tokens(segment_max(scores.detach(), lengths), lengths))
+    return weights / expand_to_tokens(segment_sum(weights, lengths), lengths)
 
 
 def _mean_over_tokens(lengths: Tensor, dtype: torch.dtype) -> Tensor:

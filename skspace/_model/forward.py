@@ -1,4 +1,4 @@
-"""What fitted operators make of texts, batch by batch."""
+"""Predict with fitted operators, batch by batch."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit, log_expit, log_softmax, softmax
 
 from skspace._input.ragged import RaggedArray
 from skspace._model.concept_operators import ConceptOperators, Spaces
 from skspace._model.token_batches import token_batches
 from skspace._runtime.devices import without_autocast
 
-__all__ = ["each_batch", "probabilities"]
+__all__ = ["each_batch", "log_probabilities", "probabilities"]
 
 _PREDICT_TOKENS = 16384
 
 
 def each_batch(operators: ConceptOperators, rows: RaggedArray) -> Iterator[tuple[NDArray[np.int64], Spaces]]:
-    """What fitted operators make of texts, some at a time, with the indices of the texts.
+    """Yield the indices of some texts and the output of fitted operators for them, until all texts are done.
 
-    A text's result does not depend on the others, to the last bit.
+    A text's result does not depend on the other texts, to the last bit.
     """
     weight = operators.weight
     for indices, batch in token_batches(rows, _PREDICT_TOKENS, weight.dtype, weight.device):
@@ -31,8 +32,10 @@ def each_batch(operators: ConceptOperators, rows: RaggedArray) -> Iterator[tuple
 
 
 def probabilities(logits: NDArray[np.float64], *, multilabel: bool) -> NDArray[np.float64]:
-    """What the cross-entropy takes logits (..., n_classes) for: softmax; with several labels each class by itself."""
-    if multilabel:
-        return 0.5 * (1 + np.tanh(logits / 2))  # the logistic function, without overflow
-    weights = np.exp(logits - logits.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
+    """Probabilities from logits (..., n_classes): softmax, or with `multilabel` the logistic function of each."""
+    return expit(logits) if multilabel else softmax(logits, axis=-1)
+
+
+def log_probabilities(logits: NDArray[np.float64], *, multilabel: bool) -> NDArray[np.float64]:
+    """Logarithms of `probabilities`, finite where those round to 0."""
+    return log_expit(logits) if multilabel else log_softmax(logits, axis=-1)

@@ -1,6 +1,6 @@
-"""The arithmetic of ConceptOperators: products, sums over the tokens of texts, and both in one step of training.
+"""The arithmetic of ConceptOperators: products, sums over the tokens of texts, and both in one training step.
 
-Torch only. All texts of a batch lie packed one after another, without padding.
+This file needs only torch. All texts of a batch lie packed one after another, without padding.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["PooledConcepts", "add_products", "largest_of_text", "matmul_rows", "of_tokens", "segment_sum"]
+__all__ = ["PooledConcepts", "add_products", "expand_to_tokens", "matmul_rows", "segment_max", "segment_sum"]
 
 _ROWS = 32  # see matmul_rows; more would waste time on single texts
 _COLUMNS = 16
@@ -29,13 +29,13 @@ def segment_sum(values: Tensor, lengths: Tensor) -> Tensor:
     return values.new_zeros((len(lengths), *values.shape[1:])).index_add(0, texts, values)
 
 
-def of_tokens(of_texts: Tensor, lengths: Tensor) -> Tensor:
+def expand_to_tokens(per_text: Tensor, lengths: Tensor) -> Tensor:
     """The row of its text for every token: (n_texts, ...) to (n_tokens, ...), or (1, ...) for a single text."""
-    if len(of_texts) == 1:
-        return of_texts
-    if of_texts.device.type == "cuda":
-        return _OfTokens.apply(of_texts, lengths)
-    return of_texts.repeat_interleave(lengths, dim=0)
+    if len(per_text) == 1:
+        return per_text
+    if per_text.device.type == "cuda":
+        return _ExpandToTokens.apply(per_text, lengths)
+    return per_text.repeat_interleave(lengths, dim=0)
 
 
 class _SegmentSum(torch.autograd.Function):
@@ -49,16 +49,16 @@ class _SegmentSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (lengths,) = ctx.saved_tensors
-        return _OfTokens.apply(gradient, lengths), None
+        return _ExpandToTokens.apply(gradient, lengths), None
 
 
-class _OfTokens(torch.autograd.Function):
+class _ExpandToTokens(torch.autograd.Function):
     """The transpose of `_SegmentSum`, as that is of this."""
 
     @staticmethod
-    def forward(ctx: Any, of_texts: Tensor, lengths: Tensor) -> Tensor:
+    def forward(ctx: Any, per_text: Tensor, lengths: Tensor) -> Tensor:
         ctx.save_for_backward(lengths)
-        return of_texts.repeat_interleave(lengths, dim=0)
+        return per_text.repeat_interleave(lengths, dim=0)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -66,7 +66,7 @@ class _OfTokens(torch.autograd.Function):
         return _SegmentSum.apply(gradient, lengths), None
 
 
-def largest_of_text(scores: Tensor, lengths: Tensor) -> Tensor:
+def segment_max(scores: Tensor, lengths: Tensor) -> Tensor:
     """The largest score (n_tokens, ...) of every text, (n_texts, ...); a text without tokens has -inf."""
     if len(lengths) == 1 and len(scores):
         return scores.amax(0, keepdim=True)
@@ -127,7 +127,7 @@ class PooledConcepts(torch.autograd.Function):
             sums, total = segment_sum(concepts, lengths), lengths.to(weight.dtype)[:, None]
         else:
             if len(alpha) and not max(bound.abs() for bound in torch.aminmax(alpha)) <= _SAFE_SCORE:
-                alpha -= of_tokens(largest_of_text(alpha, lengths), lengths)
+                alpha -= expand_to_tokens(segment_max(alpha, lengths), lengths)
             alpha.exp_()
             total, sums = segment_sum(alpha, lengths), weight.new_zeros(len(lengths), width)
             for block, (product, *_), _ in _blocks(tokens, columns, concepts):
@@ -143,29 +143,29 @@ class PooledConcepts(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_means: Tensor | None, of_concepts: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_means: Tensor | None, grad_concepts: Tensor | None) -> tuple[Tensor | None, ...]:
         tokens, columns, text, concepts, alpha, means, total = ctx.saved_tensors
         width = concepts.shape[1]
-        of_sums = torch.zeros_like(means) if of_means is None else of_means / total
-        of_total = of_sums * means
-        of_weight = concepts.new_zeros(columns.shape[1], columns.shape[0])
-        gradient_of_tokens = torch.empty_like(tokens) if ctx.needs_input_grad[0] else None
-        for block, (of_concept, product, of_score), of_products in _blocks(tokens, columns, concepts):
+        grad_sums = torch.zeros_like(means) if grad_means is None else grad_means / total
+        grad_total = grad_sums * means
+        grad_weight = concepts.new_zeros(columns.shape[1], columns.shape[0])
+        grad_tokens = torch.empty_like(tokens) if ctx.needs_input_grad[0] else None
+        for block, (grad_concept, product, grad_score), grad_products in _blocks(tokens, columns, concepts):
             concept, of_text = concepts[block], text[block]  # (n, w), (n,)
-            torch.index_select(of_sums, 0, of_text, out=of_concept)
+            torch.index_select(grad_sums, 0, of_text, out=grad_concept)
             if alpha is not None:
-                torch.mul(of_concept.mul_(alpha[block]), concept, out=product)
-                torch.index_select(of_total, 0, of_text, out=of_score)
-                of_products[:, width:] = torch.addcmul(product, of_score, alpha[block], value=-1, out=of_score)
-            if of_concepts is not None:
-                of_concept += of_concepts[block]
-            if alpha is None or of_concepts is not None:
-                torch.mul(of_concept, concept, out=product)
-            of_products[:, :width] = of_concept.addcmul_(product, concept, value=-1)  # tanh' = 1 - tanh^2
-            add_products(of_weight, of_products, tokens[block])
-            if gradient_of_tokens is not None:
-                torch.mm(of_products, columns.T, out=gradient_of_tokens[block])
-        return gradient_of_tokens, of_weight.T, None, None
+                torch.mul(grad_concept.mul_(alpha[block]), concept, out=product)
+                torch.index_select(grad_total, 0, of_text, out=grad_score)
+                grad_products[:, width:] = torch.addcmul(product, grad_score, alpha[block], value=-1, out=grad_score)
+            if grad_concepts is not None:
+                grad_concept += grad_concepts[block]
+            if alpha is None or grad_concepts is not None:
+                torch.mul(grad_concept, concept, out=product)
+            grad_products[:, :width] = grad_concept.addcmul_(product, concept, value=-1)  # tanh' = 1 - tanh^2
+            add_products(grad_weight, grad_products, tokens[block])
+            if grad_tokens is not None:
+                torch.mm(grad_products, columns.T, out=grad_tokens[block])
+        return grad_tokens, grad_weight.T, None, None
 
 
 def _blocks(tokens: Tensor, columns: Tensor, concepts: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:

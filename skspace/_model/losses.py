@@ -1,9 +1,8 @@
 """The losses of the Space Model beside cross-entropy (arXiv 2401.16638), as pure functions.
 
-Torch and `_products` only: copy the two files out together. Concepts are the context
-attributions C (n_tokens, K, m), texts packed one after another; what a batch is padded with never gets here. A text
-counts once, however long it is; the mean over classes is taken over each side, so that many classes do not drown the
-own one.
+This file and kernels.py need only torch: you can copy the two out. Concepts are the context attributions C
+(n_tokens, K, m) of texts that lie packed one after another, without padding. Every text counts once, however long it
+is. Own and other classes are averaged apart, so that many other classes do not drown the own one.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skspace._model.kernels import of_tokens, segment_sum
+from skspace._model.kernels import expand_to_tokens, segment_sum
 
 __all__ = ["inter_space_loss", "intra_space_loss", "label_free_inter_space_loss"]
 
@@ -100,7 +99,7 @@ def intra_space_loss(
         )
     concepts = _at_least_float32(concepts)
     mean = segment_sum(concepts, lengths) / lengths.clamp(min=1)[:, None, None]  # (n_texts, K, m)
-    deviation = (concepts - of_tokens(mean, lengths)).square()
+    deviation = (concepts - expand_to_tokens(mean, lengths)).square()
     variance = segment_sum(deviation, lengths) / (lengths - 1).clamp(min=1)[:, None, None]
     tightness = (1 / (variance + eps)).flatten(1)
     per_text = tightness.mean(1) if reduction == "mean" else tightness.sum(1)  # (n_texts,)

@@ -33,11 +33,11 @@ class TokenBatch:
         return len(self.lengths)
 
     def convert_to_tensors(self, kind: str) -> TokenBatch:
-        """Skorch asks batches of its own kind for tensors by this name; these are tensors, on their device, already."""
+        """Return itself. skorch calls this on batches of tokenizers; these hold tensors on their device already."""
         return self
 
     def in_parts(self, n_parts: int) -> Iterator[tuple[slice, TokenBatch]]:
-        """Neighbouring texts, in parts of nearly as many each, and which of the texts they are."""
+        """Split into parts of nearly equal numbers of texts; yield each part's slice of the texts and the part."""
         text, token = 0, 0
         for lengths in self.lengths.tensor_split(n_parts):
             end = token + int(lengths.sum())
@@ -48,7 +48,7 @@ class TokenBatch:
 def token_batches(
     rows: RaggedArray, max_tokens: int, dtype: torch.dtype, device: torch.device | str
 ) -> Iterator[tuple[NDArray[np.int64], TokenBatch]]:
-    """All texts in order, in batches of about `max_tokens` tokens, each with the indices of its texts."""
+    """Yield all texts in order, in batches of about `max_tokens` tokens, each with the indices of its texts."""
     ends = np.cumsum(rows.lengths)
     begin = 0
     while begin < len(rows):
@@ -59,27 +59,27 @@ def token_batches(
         begin = end
 
 
-def make_batch(rows: RaggedArray, dtype: torch.dtype, device: Any, room: Tensor | None = None) -> TokenBatch:
-    """Texts on a device; on the processor, vectors that have to be cast are written into `room`."""
+def make_batch(rows: RaggedArray, dtype: torch.dtype, device: Any, buffer: Tensor | None = None) -> TokenBatch:
+    """Put texts on a device; on the processor, vectors that need a cast are written into `buffer`."""
     values = rows.values
-    if not values.flags.writeable:  # a memory-mapped array of the user's, say, which torch takes with a warning only
+    if not values.flags.writeable:  # such as a memory-mapped array of the user's, for which torch would warn
         values = values.copy()
     tokens = torch.from_numpy(values)
     if tokens.dtype == torch.int16:
-        tokens = tokens.view(torch.bfloat16)  # see in_bfloat16
-    tokens = tokens.to(device)  # before it grows: float16 is half the bytes
+        tokens = tokens.view(torch.bfloat16)  # see labelled_batches.in_bfloat16
+    tokens = tokens.to(device)  # before the cast: float16 is half the bytes
     if tokens.dtype != dtype:
-        tokens = cast(tokens, dtype, room)
+        tokens = cast(tokens, dtype, buffer)
     return TokenBatch(tokens, torch.from_numpy(rows.lengths).to(device))
 
 
-def cast(tokens: Tensor, dtype: torch.dtype, room: Tensor | None) -> Tensor:
-    """``tokens.to(dtype)``, into `room` if there is some; float16 to bfloat16 in half the time that torch takes."""
+def cast(tokens: Tensor, dtype: torch.dtype, buffer: Tensor | None) -> Tensor:
+    """``tokens.to(dtype)``, written into `buffer` if given; float16 to bfloat16 in half of torch's time."""
     if tokens.device.type != "cpu":
         return tokens.to(dtype)
-    result = torch.empty_like(tokens, dtype=dtype) if room is None else room
+    result = torch.empty_like(tokens, dtype=dtype) if buffer is None else buffer
     if (tokens.dtype, dtype) != (torch.float16, torch.bfloat16):
         return result.copy_(tokens)
     for out, part in zip(result.split(_CAST_TOKENS), tokens.split(_CAST_TOKENS), strict=True):
-        out.copy_(part.float())  # float32 of some tokens only, which stay in the processor's cache
+        out.copy_(part.float())  # float32 of a few tokens at a time stays in the processor's cache
     return result

@@ -1,11 +1,12 @@
-"""A fitted SpaceClassifier as plain values and arrays, and back, where none of them is trusted.
+"""A fitted SpaceClassifier as plain values and arrays, and back; on the way back nothing is trusted.
 
-What the values are called in the folder that _pretrained writes. The estimator's class comes from the caller.
+folder_format.py writes them to a folder. The estimator's class comes from the caller.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,27 +16,19 @@ import numpy as np
 from skspace._encoding.model_files import RememberedModel
 from skspace._encoding.token_encoder import TokenEncoder
 from skspace._files.safetensors_format import Damage
+from skspace._model.concept_operators import ARGUMENTS
+from skspace._model.fitted_state import FittedState, arrays_of, operators_from_arrays
 from skspace._persistence.folder_format import (
     CONFIG,
+    check_known,
+    entry,
     labels_from_plain,
     labels_to_plain,
     plain_value,
     read_tensors,
-    take,
 )
-from skspace._persistence.net_state import net_from_plain, net_to_plain
 
 __all__ = ["classifier_from_plain", "classifier_to_plain"]
-
-_TRAINING: dict[str, tuple[type, ...]] = {
-    "lr": (float,),
-    "max_epochs": (int,),
-    "batch_size": (int,),
-    "weight_decay": (float,),
-    "inter_space_weight": (float,),
-    "inter_space_on": (str,),
-    "intra_space_weight": (float,),
-}
 
 # ---------------------------------------------------------------- to plain values
 
@@ -53,7 +46,6 @@ def classifier_to_plain(clf: Any, *, share: bool) -> tuple[dict[str, Any], dict[
     ValueError
         If a parameter has no plain form; it is named.
     """
-    net = net_to_plain(clf.net_)
     names = getattr(clf, "feature_names_in_", None)
     content = {
         "parameters": {
@@ -64,11 +56,10 @@ def classifier_to_plain(clf: Any, *, share: bool) -> tuple[dict[str, Any], dict[
         "n_features_in": getattr(clf, "n_features_in_", None),
         "feature_names_in": None if names is None else names.tolist(),
         "encoder": None if clf.encoder_ is None else _plain_fitted_encoder(clf.encoder_, share),
-        "operators": net["operators"],
-        "training": {name: kinds[0](net["training"][name]) for name, kinds in _TRAINING.items()},
+        "operators": clf.operators_.arguments(),
         "history": [{name: _plain_figure(value) for name, value in row.items()} for row in clf.history_],
     }
-    return content, net["tensors"]
+    return content, arrays_of(clf.operators_)
 
 
 def _plain_parameter(name: str, value: Any, share: bool) -> Any:
@@ -76,8 +67,8 @@ def _plain_parameter(name: str, value: Any, share: bool) -> Any:
         return None  # code; what they did is done
     if name == "encoder" and isinstance(value, TokenEncoder):
         return {"TokenEncoder": _plain_encoder(value, share)}
-    if name == "encoder" and isinstance(value, str) and value != "precomputed":
-        return _plain_model(value, share)
+    if name == "encoder" and isinstance(value, (str, os.PathLike)) and value != "precomputed":
+        return _plain_model(os.fspath(value), share)
     if name == "class_weight" and isinstance(value, Mapping):
         return [[plain_value(label, name), plain_value(weight, name)] for label, weight in value.items()]
     return plain_value(value, name)
@@ -130,30 +121,27 @@ def classifier_from_plain(cls: type[Any], config: dict[str, Any], path: Path) ->
     Damage
         If anything in it is not what `classifier_to_plain` would say.
     """
-    clf = _checked(cls, _parameters(take(config, "parameters", dict)))
-    operators, multilabel = take(config, "operators", dict), take(config, "multilabel", bool)
-    tensors = read_tensors(path, config)  # looks at all of operators first
-    labels, history = labels_from_plain(take(config, "labels", dict)), _history(take(config, "history", list))
+    clf = _checked(cls, _parameters(entry(config, "parameters", dict), config), config)
+    operators, multilabel = entry(config, "operators", dict), entry(config, "multilabel", bool)
+    check_known(operators, ARGUMENTS, "operators with settings", config)
+    tensors = read_tensors(path, config)  # checks all of operators first
+    labels, history = labels_from_plain(entry(config, "labels", dict)), _history(entry(config, "history", list))
     n_classes = operators["n_classes"]
     if len(labels) != n_classes or (n_classes < 2 and not multilabel):
         raise Damage(f"its {CONFIG} has {len(labels)} labels for {n_classes} classes")
     if multilabel and labels.tolist() != list(range(n_classes)):
-        raise Damage(f"its {CONFIG} names classes that may be several, which are numbers from 0 on")
-    training = _training(take(config, "training", dict))
+        raise Damage(f"its {CONFIG} has several labels per text, whose names must be the numbers from 0 on")
     clf.classes_, clf._multilabel, clf._n_features = labels, multilabel, operators["n_features"]
-    clf.encoder_ = _fitted_encoder(take(config, "encoder", (dict, None)))
-    plain = {"operators": operators, "tensors": tensors, "training": training, "history": history, "callbacks": []}
-    clf.net_ = net_from_plain(plain)
+    clf.encoder_ = _fitted_encoder(entry(config, "encoder", (dict, None)), config)
+    clf._state = FittedState(operators_from_arrays(operators, tensors))
     clf.history_, clf.n_iter_ = history, len(history)
     _read_columns(clf, config)
     return clf
 
 
-def _checked(cls: type[Any], parameters: dict[str, Any]) -> Any:
-    """An estimator of these parameters, checked as in `fit`."""
-    unknown = sorted(parameters.keys() - cls._get_param_names())
-    if unknown:
-        raise Damage(f"its {CONFIG} has parameters that {cls.__name__} does not know: {', '.join(unknown):.200}")
+def _checked(cls: type[Any], parameters: dict[str, Any], config: Mapping[str, Any]) -> Any:
+    """An estimator of these parameters, checked as in `fit`; missing ones take their default."""
+    check_known(parameters, cls._get_param_names(), f"parameters of {cls.__name__}", config)
     made = cls(**parameters)
     try:
         made._validate_params()
@@ -162,10 +150,10 @@ def _checked(cls: type[Any], parameters: dict[str, Any]) -> Any:
     return made
 
 
-def _parameters(plain: dict[str, Any]) -> dict[str, Any]:
+def _parameters(plain: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     parameters = dict(plain)
-    if take(plain, "encoder", (str, dict, None)) is not None and isinstance(plain["encoder"], dict):
-        parameters["encoder"] = _encoder(take(plain["encoder"], "TokenEncoder", dict))
+    if entry(plain, "encoder", (str, dict, None)) is not None and isinstance(plain["encoder"], dict):
+        parameters["encoder"] = _encoder(entry(plain["encoder"], "TokenEncoder", dict), config)
     if isinstance(plain.get("class_weight"), list):
         try:
             parameters["class_weight"] = {label: float(weight) for label, weight in plain["class_weight"]}
@@ -179,30 +167,24 @@ def _parameters(plain: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def _encoder(parameters: dict[str, Any]) -> TokenEncoder:
-    encoder: TokenEncoder = _checked(TokenEncoder, parameters)
+def _encoder(parameters: dict[str, Any], config: Mapping[str, Any]) -> TokenEncoder:
+    encoder: TokenEncoder = _checked(TokenEncoder, parameters, config)
     if encoder.cache_dir not in (None, "auto") or encoder.cache_max_bytes != "auto":
         raise Damage(f"its {CONFIG} sets the cache of this machine, which no saved classifier may")
     return encoder
 
 
-def _fitted_encoder(plain: dict[str, Any] | None) -> TokenEncoder | None:
+def _fitted_encoder(plain: dict[str, Any] | None, config: Mapping[str, Any]) -> TokenEncoder | None:
     if plain is None:
         return None
-    encoder, model = _encoder(take(plain, "parameters", dict)), take(plain, "model", dict)
-    config = take(model, "config", dict)
-    depth, kind = take(config, "num_hidden_layers", int), take(config, "model_type", str)
+    encoder, model = _encoder(entry(plain, "parameters", dict), config), entry(plain, "model", dict)
+    of_model = entry(model, "config", dict)
+    depth, kind = entry(of_model, "num_hidden_layers", int), entry(of_model, "model_type", str)
     if encoder.pooling is not None or not 0 <= depth < 2**31:
         raise Damage(f"its {CONFIG} names an encoder that gives no token embeddings")
-    identity, name, weights = (take(model, key, str) for key in ("identity", "name", "weights"))
+    identity, name, weights = (entry(model, key, str) for key in ("identity", "name", "weights"))
     encoder._remembered = RememberedModel(identity, name, weights, {"num_hidden_layers": depth, "model_type": kind})
     return encoder
-
-
-def _training(plain: dict[str, Any]) -> dict[str, Any]:
-    if plain.keys() != _TRAINING.keys():
-        raise Damage(f"in its {CONFIG} 'training' has other entries than {', '.join(_TRAINING)}")
-    return {name: take(plain, name, kinds) for name, kinds in _TRAINING.items()}
 
 
 def _history(plain: list[Any]) -> list[dict[str, Any]]:
@@ -219,7 +201,7 @@ def _is_figure(value: Any) -> bool:
 
 
 def _read_columns(clf: Any, config: dict[str, Any]) -> None:
-    n, names = take(config, "n_features_in", (int, None)), take(config, "feature_names_in", (list, None))
+    n, names = entry(config, "n_features_in", (int, None)), entry(config, "feature_names_in", (list, None))
     right = names is None or (len(names) == n and all(type(name) is str for name in names))
     if not right or n not in (None, clf._n_features):
         raise Damage(f"its {CONFIG} names other columns than the operators have")

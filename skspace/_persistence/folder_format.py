@@ -15,14 +15,13 @@ place and renamed.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import os
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +29,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skspace._files.open_files import open_to_read
-from skspace._files.safetensors_format import Damage, extent, read_header, save
+from skspace._files.safetensors_format import Damage, load, save
 
 __all__ = [
     "CONFIG",
     "WEIGHTS",
+    "check_known",
     "check_target",
+    "entry",
     "labels_from_plain",
     "labels_to_plain",
     "plain_value",
     "read_config",
     "read_tensors",
-    "take",
+    "skspace_version",
     "write_folder",
 ]
 
-FORMAT, FORMAT_VERSION = "skspace.SpaceClassifier", 1
+FORMAT, FORMAT_VERSION = "skspace.SpaceClassifier", 2
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 _MAX_CONFIG_BYTES = 2**23
 _MAX_WEIGHTS_BYTES = 2**32
 _MAX_LABEL_BYTES = 2**28
 _MAX_HEADER_BYTES = 2**16 + 8
-_DTYPES = {"float32": ("F32", "<f4"), "float64": ("F64", "<f8")}
+_DTYPES = ("float32", "float64")
 _NUMBERS = {
     "bool": bool,
     **dict.fromkeys(("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"), int),
@@ -78,7 +79,7 @@ def write_folder(
     config = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "skspace_version": _version(),
+        "skspace_version": skspace_version(),
         **content,
         "weights": {"n_bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
     }
@@ -165,13 +166,18 @@ def read_config(folder: Path) -> dict[str, Any]:
         kind = config.get("model_type")
         encoder = f", but of a transformers model ({kind!r:.40}): that is an encoder, SpaceClassifier(encoder=…)"
         raise Damage(f"its {CONFIG} is not that of a SpaceClassifier{encoder if isinstance(kind, str) else ''}")
-    version, written_by = take(config, "format_version", int), take(config, "skspace_version", str)
+    version, written_by = entry(config, "format_version", int), entry(config, "skspace_version", str)
     if version > FORMAT_VERSION:
         raise Damage(
-            f"it was written by skspace {written_by:.40} in format {version}, and this is skspace {_version()}, which "
-            f"reads formats up to {FORMAT_VERSION}: install the newer skspace"
+            f"it was written by skspace {written_by:.40} in format {version}, and this is skspace {skspace_version()}, "
+            f"which reads format {FORMAT_VERSION}: install the newer skspace"
         )
-    if version < 1 or config.pop("checksum", None) != _checksum(config):
+    if version < FORMAT_VERSION:
+        raise Damage(
+            f"it was written by skspace {written_by:.40} in format {version}, and this is skspace {skspace_version()}, "
+            f"which reads format {FORMAT_VERSION}: fit and save again, or load it with the older skspace"
+        )
+    if config.pop("checksum", None) != _checksum(config):
         raise Damage(f"its {CONFIG} does not match its checksum: it was changed after it was written")
     return config
 
@@ -186,38 +192,38 @@ def read_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, NDArray[A
     OSError
         If the file cannot be read.
     """
-    shapes, dtype = tensor_shapes(take(config, "operators", dict)), config["operators"]["dtype"]
-    n_data = sum(math.prod(shape) for shape in shapes.values()) * np.dtype(_DTYPES[dtype][1]).itemsize
-    stated = take(config, "weights", dict)
+    shapes, dtype = tensor_shapes(entry(config, "operators", dict)), config["operators"]["dtype"]
+    n_data = sum(math.prod(shape) for shape in shapes.values()) * np.dtype(dtype).itemsize
+    stated = entry(config, "weights", dict)
     with _open_inside(folder, WEIGHTS) as file:
         size = os.fstat(file.fileno()).st_size
-        if size != take(stated, "n_bytes", int) or not n_data < size <= n_data + _MAX_HEADER_BYTES:
+        if size != entry(stated, "n_bytes", int) or not n_data < size <= n_data + _MAX_HEADER_BYTES:
             raise Damage(f"its {WEIGHTS} has {size} bytes, which do not fit the shapes that {CONFIG} tells")
         if size > _MAX_WEIGHTS_BYTES:
             raise Damage(f"its {WEIGHTS} has {size} bytes, more than {_MAX_WEIGHTS_BYTES}")
         data = file.read(size)
-    if hashlib.sha256(data).hexdigest() != take(stated, "sha256", str):
+    if hashlib.sha256(data).hexdigest() != entry(stated, "sha256", str):
         raise Damage(f"its {WEIGHTS} does not match its checksum")
-    header, begin = read_header(io.BytesIO(data), size)
-    if header.keys() != {"__metadata__", *shapes}:
+    try:
+        tensors = load(data)
+    except Damage as damage:
+        raise Damage(f"its {WEIGHTS} cannot be read: {damage}") from damage
+    if tensors.keys() != shapes.keys():
         raise Damage(f"its {WEIGHTS} holds other tensors than {', '.join(sorted(shapes))}")
-    tensors = {}
-    for name, shape in shapes.items():
-        found, start, stop = extent(header, name, _DTYPES[dtype], begin, size)
-        if found != shape:
-            raise Damage(f"its {name} has shape {found}, and {CONFIG} wants {shape}")
-        tensors[name] = np.frombuffer(data[start:stop], _DTYPES[dtype][1]).reshape(shape)
-        if not np.isfinite(tensors[name]).all():
+    for name, array in tensors.items():
+        if array.shape != shapes[name] or array.dtype != np.dtype(dtype):
+            raise Damage(f"its {name} is {array.dtype}{array.shape}, and {CONFIG} says {dtype}{shapes[name]}")
+        if not np.isfinite(array).all():
             raise Damage(f"its {name} holds NaN or infinity")
     return tensors
 
 
 def tensor_shapes(operators: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors of ConceptOperators with these arguments: d features, K classes, m axes, M members."""
-    d, K, m, M = (take(operators, name, int) for name in ("n_features", "n_classes", "n_latent", "n_members"))
-    pooling, head = take(operators, "pooling", str), take(operators, "head", str)
+    d, K, m, M = (entry(operators, name, int) for name in ("n_features", "n_classes", "n_latent", "n_members"))
+    pooling, head = entry(operators, "pooling", str), entry(operators, "head", str)
     known = pooling in {"attention", "mean"} and head in {"linear", "alignment"}
-    if min(d, K, m, M) < 1 or not known or take(operators, "dtype", str) not in _DTYPES or len(operators) != 7:
+    if min(d, K, m, M) < 1 or not known or entry(operators, "dtype", str) not in _DTYPES:
         raise Damage(f"its {CONFIG} describes no operators")
     shapes: dict[str, tuple[int, ...]] = {"weight": (d, (1 + (pooling == "attention")) * M * K * m)}
     if head == "alignment":
@@ -225,7 +231,7 @@ def tensor_shapes(operators: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes | {"coef": (M, K, K * m), "intercept": (M, K)}
 
 
-def take(content: Mapping[str, Any], name: str, kind: type | tuple[type | None, ...]) -> Any:
+def entry(content: Mapping[str, Any], name: str, kind: type | tuple[type | None, ...]) -> Any:
     """An entry that must be of exactly this type, or one of these; True is no int here."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     value = content.get(name)
@@ -233,6 +239,22 @@ def take(content: Mapping[str, Any], name: str, kind: type | tuple[type | None, 
         names = " or ".join("null" if one is None else one.__name__ for one in kinds)
         raise Damage(f"in its {CONFIG} {name!r} must be of type {names}, and is {value!r:.60}")
     return value
+
+
+def check_known(names: Iterable[str], known: Iterable[str], what: str, config: Mapping[str, Any]) -> None:
+    """Refuse settings of a later version: what they mean cannot be known. Missing ones take their default.
+
+    Raises
+    ------
+    Damage
+        If one of `names` is not among the `known`; it names the version that wrote the folder.
+    """
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise Damage(
+            f"its {CONFIG} has {what} that this skspace {skspace_version()} does not know: {', '.join(unknown):.200}. "
+            f"It was written by skspace {config['skspace_version']:.40}; install that version"
+        )
 
 
 def _read_json(folder: Path) -> dict[str, Any]:
@@ -276,7 +298,7 @@ def _checksum(config: Mapping[str, Any]) -> str:
         raise Damage(f"its {CONFIG} is nested too deeply, or holds a number that is not finite") from error
 
 
-def _version() -> str:
+def skspace_version() -> str:
     return str(sys.modules["skspace"].__version__)
 
 
@@ -319,7 +341,7 @@ def labels_to_plain(labels: NDArray[Any]) -> dict[str, Any]:
 
 def labels_from_plain(plain: Mapping[str, Any]) -> NDArray[Any]:
     """`classes_` again, of the same dtype; sorted and distinct, or it is Damage."""
-    kind, values = take(plain, "type", str), take(plain, "values", list)
+    kind, values = entry(plain, "type", str), entry(plain, "values", list)
     if kind not in {"str", *_NUMBERS}:
         raise Damage(f"in its {CONFIG} labels have the unknown type {kind!r:.40}")
     expected = _NUMBERS.get(kind, str)
@@ -327,7 +349,7 @@ def labels_from_plain(plain: Mapping[str, Any]) -> NDArray[Any]:
         raise Damage(f"in its {CONFIG} labels must be all {expected.__name__}")
     dtype: Any = kind
     if kind == "str":
-        width = take(plain, "width", (int, None))
+        width = entry(plain, "width", (int, None))
         longest = max(map(len, values), default=0)
         if width is not None and not (max(1, longest) <= width and 4 * width * len(values) <= _MAX_LABEL_BYTES):
             raise Damage(f"in its {CONFIG} labels have an impossible width")

@@ -1,12 +1,8 @@
-"""Saving, loading and sharing a fitted classifier, and what a pickle of it holds.
-
-The methods that users call. What is written of a classifier is told by _plain, how by _pretrained.
-"""
+"""The methods of SpaceClassifier that save, load, share and pickle it."""
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -18,16 +14,23 @@ from sklearn.utils.validation import check_is_fitted
 
 from skspace._encoding.token_encoder import TokenEncoder
 from skspace._files.safetensors_format import Damage
+from skspace._model.fitted_state import FittedState
 from skspace._persistence.classifier_state import classifier_from_plain, classifier_to_plain
-from skspace._persistence.folder_format import CONFIG, WEIGHTS, check_target, read_config, write_folder
+from skspace._persistence.folder_format import (
+    CONFIG,
+    WEIGHTS,
+    check_target,
+    read_config,
+    skspace_version,
+    write_folder,
+)
 from skspace._persistence.hub import download, upload
 from skspace._persistence.model_card import check_metrics, model_card
-from skspace._persistence.net_state import net_from_plain, net_to_plain
 from skspace._runtime.devices import pick_device
 
 __all__ = ["Persistence"]
 
-_PICKLE_FORMAT = 1
+_PICKLE_FORMAT = 2
 
 
 class Persistence:
@@ -92,7 +95,7 @@ class Persistence:
         Returns
         -------
         SpaceClassifier
-            Fitted, with all attributes; `net_` has no optimizer any more.
+            Fitted, with all attributes but `callbacks_`.
 
         Raises
         ------
@@ -171,25 +174,21 @@ class Persistence:
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
-        if "net_" in state:
-            # skorch would write the weights twice, and as a pickle within the pickle, which skops cannot read.
-            state["net_"] = {"format": _PICKLE_FORMAT, **net_to_plain(state["net_"])}
+        if "_state" in state:
+            state["_state"] = {"format": _PICKLE_FORMAT, **state["_state"].to_plain()}  # arrays, which skops can read
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        net = state.get("net_")
-        if isinstance(net, dict):
-            if net["format"] > _PICKLE_FORMAT:
+        plain = state.get("_state", state.get("net_"))  # "net_" in format 1
+        if isinstance(plain, dict):
+            if plain["format"] != _PICKLE_FORMAT:
+                kind = "a newer" if plain["format"] > _PICKLE_FORMAT else "an older"
                 raise ValueError(
-                    f"This SpaceClassifier was pickled in format {net['format']}, by a newer skspace than this one "
-                    f"({_version()}), which reads formats up to {_PICKLE_FORMAT}. Install the newer skspace."
+                    f"This SpaceClassifier was pickled in format {plain['format']} by {kind} skspace. This one "
+                    f"({skspace_version()}) reads format {_PICKLE_FORMAT}. Load it with {kind} skspace, or fit again."
                 )
-            state = {**state, "net_": net_from_plain(net)}
+            state = {**state, "_state": FittedState.from_plain(plain)}
         super().__setstate__(state)  # type: ignore[misc]
-
-
-def _version() -> str:
-    return str(sys.modules["skspace"].__version__)
 
 
 def _download(repo_id: str, revision: str | None) -> Path:
@@ -211,7 +210,7 @@ def _write(
         metrics=metrics,
         encoder=encoder and encoder["parameters"],
         identity=encoder["model"]["identity"] if encoder else "",
-        version=_version(),
+        version=skspace_version(),
     )
     write_folder(folder, {**content, "metrics": metrics}, tensors, card, overwrite=overwrite)
 

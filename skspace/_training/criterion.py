@@ -1,7 +1,4 @@
-"""What training makes small: cross-entropy and the two losses of the spaces, in one sum; and its probabilities.
-
-A text of weight 2 counts as two texts in every term.
-"""
+"""The training loss: cross-entropy and the two losses of the spaces, weighted."""
 
 from __future__ import annotations
 
@@ -16,9 +13,11 @@ __all__ = ["SpaceCriterion", "indicator_of"]
 class SpaceCriterion(nn.Module):
     """``L = CE + inter_space_weight * inter + intra_space_weight * intra``, averaged over members.
 
-    Weights have mean 1 over the data, so a batch's loss is the plain mean of weighted losses, and the mean over an
-    epoch is that of the whole data. `positive_weight` (K,), for several labels a text, multiplies a class's
-    cross-entropy where a text has it. `parts` holds the terms of the last batch, averaged over members.
+    Weights have mean 1 over the data. So a batch's loss is the plain mean of weighted losses, an epoch's mean loss is
+    the loss of the whole data, and a text of weight 2 equals the text twice.
+
+    `positive_weight` (K,), for several labels per text, multiplies a class's cross-entropy where a text has the class.
+    `parts` holds the terms of the last batch, averaged over members.
     """
 
     positive_weight: Tensor | None
@@ -31,14 +30,14 @@ class SpaceCriterion(nn.Module):
         positive_weight: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.register_buffer("positive_weight", positive_weight)  # goes to the device with the rest
+        self.register_buffer("positive_weight", positive_weight)  # a buffer moves to the device with the rest
         self.inter_space_weight, self.intra_space_weight = inter_space_weight, intra_space_weight
         self.inter_space_on = inter_space_on
         self.parts: dict[str, Tensor] = {}
 
     @property
     def is_mean_over_texts(self) -> bool:
-        """Whether the losses of parts of a batch add up to that of the batch. The spaces' leave some texts out."""
+        """Whether losses of parts of a batch add up to the batch's. The spaces' losses do not, for they skip texts."""
         return not (self.inter_space_weight or self.intra_space_weight)
 
     def forward(self, spaces: Spaces, y: dict[str, Tensor]) -> Tensor:
@@ -61,20 +60,20 @@ class SpaceCriterion(nn.Module):
 
 
 def _members_as_axes(values: Tensor) -> Tensor:
-    """(n, M, K, m) to (n, K, M * m): the mean over latent axes is then the mean over members too."""
+    """(n, M, K, m) to (n, K, M * m), so that a mean over latent axes is a mean over members too."""
     return values.transpose(1, 2).flatten(2)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor, positive_weight: Tensor | None) -> Tensor:
-    """Weighted mean over texts, mean over members; of logits (n, M, K)."""
+    """Weighted mean over texts and mean over members of the cross-entropy of logits (n, M, K)."""
     if targets.ndim == 1:
         per_text = nn.functional.cross_entropy(
             logits.transpose(1, 2), targets[:, None].expand(-1, logits.shape[1]), reduction="none"
         )  # (n, M)
     else:
-        wanted = targets.to(logits.dtype)[:, None].expand_as(logits)
+        expected = targets.to(logits.dtype)[:, None].expand_as(logits)
         per_text = nn.functional.binary_cross_entropy_with_logits(
-            logits, wanted, reduction="none", pos_weight=positive_weight
+            logits, expected, reduction="none", pos_weight=positive_weight
         ).sum(-1)
     return (per_text.mean(1) * weights).mean()
 

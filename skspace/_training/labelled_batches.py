@@ -1,8 +1,7 @@
-"""Ragged token vectors to batches of texts on a device.
+"""Labelled texts in batches, for training.
 
-Numpy's side is a RaggedArray, torch's side packed tensors. Shuffling draws from a generator of the caller,
-never from torch's global one. Batches are of nearly equal size: a last batch of three texts would weigh as much as a
-full one.
+Shuffling draws from a generator of the caller, never from torch's global one. Batches have nearly equal numbers of
+texts: a last batch of three texts would weigh as much as a full one.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ __all__ = ["BatchIterator", "LabelledTexts", "in_bfloat16"]
 
 @dataclass(frozen=True)
 class LabelledTexts(Dataset):
-    """What is learned from.
+    """Token vectors, targets and weights of some texts.
 
     Attributes
     ----------
@@ -32,7 +31,7 @@ class LabelledTexts(Dataset):
     weights : Tensor of shape (n_texts,)
         Of mean 1.
     cast : RaggedArray of n_texts, or None
-        The rows as `in_bfloat16` gives them, for batches of that dtype.
+        The rows as `in_bfloat16` returns them, for batches of that dtype.
     """
 
     rows: RaggedArray
@@ -42,16 +41,16 @@ class LabelledTexts(Dataset):
 
 
 class BatchIterator:
-    """Batches of labelled texts, in a new order each time where there is a generator.
+    """Batches of labelled texts, with a generator in a new order each time.
 
-    A batch's tokens are good until the next batch is asked for, which may lie in the same memory: memory that is new
-    for every batch of long texts took a fifth of the time of a fit.
+    A batch's tokens are valid until the next batch, which reuses their memory: allocating anew for every batch of long
+    texts took a fifth of the time of a fit.
 
     Parameters
     ----------
     dataset : LabelledTexts
     batch_size : int
-        Texts a batch, at most.
+        Most texts in a batch.
     generator : torch.Generator, default=None
         None keeps the order of the data.
     dtype : torch.dtype
@@ -75,15 +74,15 @@ class BatchIterator:
 
     def __iter__(self) -> Iterator[tuple[TokenBatch, dict[str, Tensor]]]:
         n = len(self.dataset.rows)
-        ready = self.dataset.rows if self.dataset.cast is None else self.dataset.cast
+        rows_to_read = self.dataset.rows if self.dataset.cast is None else self.dataset.cast
         order = torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
-        room = torch.empty(0, self.dataset.rows.n_features, dtype=self.dtype)
+        buffer = torch.empty(0, self.dataset.rows.n_features, dtype=self.dtype)
         for indices in order.tensor_split(len(self)):
-            rows = ready[indices.numpy()]
+            rows = rows_to_read[indices.numpy()]
             n_tokens = int(rows.lengths.sum())
-            if len(room) < n_tokens:
-                room = room.new_empty(n_tokens + n_tokens // 8, rows.n_features)
-            batch = make_batch(rows, self.dtype, self.device, room[:n_tokens])
+            if len(buffer) < n_tokens:
+                buffer = buffer.new_empty(n_tokens + n_tokens // 8, rows.n_features)
+            batch = make_batch(rows, self.dtype, self.device, buffer[:n_tokens])
             yield (
                 batch,
                 {
@@ -96,7 +95,7 @@ class BatchIterator:
 def in_bfloat16(rows: RaggedArray) -> RaggedArray:
     """The same texts in memory, cast once instead of in every epoch.
 
-    Kept as int16, since numpy has no bfloat16; `BatchIterator` views them back.
+    NumPy has no bfloat16, so the bits are kept as int16; `make_batch` views them as bfloat16 again.
     """
     tokens = torch.from_numpy(np.require(rows.values, requirements="W"))
     bits = cast(tokens, torch.bfloat16, None).view(torch.int16).numpy()

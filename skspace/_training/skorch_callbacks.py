@@ -1,29 +1,30 @@
-"""What is called in the course of a training: losses into the history, rates, the end, progress; door to skorch."""
+"""The callbacks of every training: losses in the history, learning rate, early stopping, progress."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring
 
 from skspace._runtime.progress_bar import Bar
+from skspace._training.training_config import TrainingConfig
 
-__all__ = ["checked", "line_of_log", "ours"]
+__all__ = ["check_callbacks", "print_log_line", "training_callbacks"]
 
 _COLOUR = re.compile(r"\x1b\[\d*m")
 
 
-def checked(callbacks: Sequence[Any] | None) -> list[Any]:
-    """What a user gives.
+def check_callbacks(callbacks: Sequence[Any] | None) -> list[Any]:
+    """The user's callbacks as a list.
 
     Raises
     ------
     TypeError
-        If one is no skorch callback.
+        If one of them is not a skorch callback.
     """
     for callback in callbacks or ():
         one = callback[1] if isinstance(callback, tuple) and len(callback) == 2 else callback
@@ -35,21 +36,15 @@ def checked(callbacks: Sequence[Any] | None) -> list[Any]:
     return list(callbacks or ())
 
 
-def ours(
-    lr: float,
-    lr_schedule: str,
-    *,
-    n_steps: int,
-    terms: Sequence[str],
-    patience: int | None,
-    watcher: Any,
+def training_callbacks(
+    config: TrainingConfig, *, n_steps: int, validate: bool, watcher: Any, snapshot: Callable[[Any], Any]
 ) -> list[tuple[str, Callback]]:
-    """Callbacks of every training, in their order; without a validation split `patience` is None."""
+    """Our own callbacks, in the order in which they must run; `watcher` and `snapshot` as for `train`."""
     return [
-        *_scores(terms, validate=patience is not None),
-        *_schedule(lr, lr_schedule, n_steps),
-        ("skspace_epochs", _Progress() if watcher is None else _Watched(watcher)),
-        *_stopping(patience),
+        *_scores(config.loss_terms, validate=validate),
+        *_schedule(config, n_steps),
+        ("skspace_epochs", _Progress() if watcher is None else _Watched(watcher, snapshot)),
+        *_stopping(config.n_iter_no_change if validate else None),
     ]
 
 
@@ -63,16 +58,16 @@ class _LossParts(Callback):
 
 
 class _Watched(Callback):
-    """Tell whoever watches the fit of its epochs. First of those that may end it, so that no epoch is left open."""
+    """Report epochs to a watcher. It runs before early stopping, so that no epoch is left open."""
 
-    def __init__(self, watcher: Any) -> None:
-        self.watcher = watcher
+    def __init__(self, watcher: Any, snapshot: Callable[[Any], Any]) -> None:
+        self.watcher, self.snapshot = watcher, snapshot
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         self.watcher.begin_epoch()
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        if self.watcher.end_epoch(net):
+        if self.watcher.end_epoch(lambda: self.snapshot(net)):
             raise KeyboardInterrupt
 
 
@@ -91,16 +86,16 @@ class _Progress(Callback):
 
 
 def _no_output(*args: Any) -> None:
-    """Take the place of print as a callback's sink."""
+    """Replace print as a callback's sink."""
 
 
-def line_of_log(line: str) -> None:
-    """The same, for the log: in colour on a terminal only."""
+def print_log_line(line: str) -> None:
+    """Replace print as the sink of the log: colours on a terminal only."""
     sys.stdout.write((line if sys.stdout.isatty() else _COLOUR.sub("", line)) + "\n")
 
 
 def _scores(terms: Sequence[str], *, validate: bool) -> list[tuple[str, Callback]]:
-    """Every term of the loss, on its own, in the history."""
+    """Every term of the loss in the history."""
     scores: list[tuple[str, Callback]] = [("skspace_loss_parts", _LossParts())]
     for name in terms:
         scores.append((f"skspace_train_{name}", PassthroughScoring(f"train_{name}", on_train=True)))
@@ -109,18 +104,22 @@ def _scores(terms: Sequence[str], *, validate: bool) -> list[tuple[str, Callback
     return scores
 
 
-def _schedule(lr: float, lr_schedule: str, n_steps: int) -> list[tuple[str, Callback]]:
-    if lr_schedule == "constant":
+def _schedule(config: TrainingConfig, n_steps: int) -> list[tuple[str, Callback]]:
+    if config.lr_schedule == "constant":
         return []
-    # One more than is taken: the scheduler steps once after the last batch too.
-    cycle = LRScheduler(torch.optim.lr_scheduler.OneCycleLR, max_lr=lr, total_steps=n_steps + 1, step_every="batch")
+    cycle = LRScheduler(
+        torch.optim.lr_scheduler.OneCycleLR,
+        max_lr=config.lr,
+        total_steps=n_steps + 1,  # the scheduler steps once more after the last batch
+        step_every="batch",
+    )
     return [("skspace_lr_schedule", cycle)]
 
 
 def _stopping(patience: int | None) -> list[tuple[str, Callback]]:
     if patience is None:
         return []
-    # The cross-entropy alone decides: the other terms say nothing about predictions.
+    # Only the cross-entropy decides: the other terms say nothing about predictions.
     return [
         (
             "skspace_early_stopping",

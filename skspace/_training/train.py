@@ -1,244 +1,151 @@
-"""The training loop: a skorch net around ConceptOperators; door to skorch, with _accumulation and _plain_net.
+"""The training loop: texts with vectors and labels in, a FittedState out.
 
-Knows neither encoders, nor stores, nor labels as users write them. Everything random draws from generators
-made from one seed. Members train side by side on the same batches, each on a loss of its own; Adam's steps do not
-notice that the losses are averaged, so each trains as if alone.
-
-A trained net holds folded operators only, and beside them what folding undid: the scale and the signs of axes. So
-training goes on exactly where it was, without a second copy of the parameters.
+Everything random draws from generators made from one seed. Members train side by side on the same batches, each on a
+loss of its own. Adam's steps do not notice that the losses are averaged, so each member trains as if it were alone.
 """
 
 from __future__ import annotations
 
 import math
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from skorch import NeuralNet
-from skorch.callbacks import PrintLog
+from skorch.callbacks import Callback, PrintLog
 from skorch.helper import predefined_split
-from torch import Tensor, nn
+from torch import Tensor
 
-from skspace._model.concept_operators import ConceptOperators, Spaces
+from skspace._model.concept_operators import ConceptOperators
+from skspace._model.fitted_state import FittedState
 from skspace._model.kernels import segment_sum
-from skspace._model.token_batches import TokenBatch, token_batches
+from skspace._model.token_batches import token_batches
 from skspace._runtime.devices import without_autocast
 from skspace._training.criterion import SpaceCriterion, indicator_of
-from skspace._training.gradient_accumulation import AccumulatingNet
 from skspace._training.labelled_batches import BatchIterator, LabelledTexts, in_bfloat16
-from skspace._training.skorch_callbacks import checked, line_of_log, ours
+from skspace._training.skorch_callbacks import check_callbacks, print_log_line, training_callbacks
+from skspace._training.skorch_net import BatchModule, CallbackStop, SpaceNet
+from skspace._training.training_config import TrainingConfig
+from skspace._training.training_set import TrainingSet
 
-__all__ = ["BatchModule", "folded_copy", "history_rows", "most_epochs", "train"]
+__all__ = ["Trained", "train"]
 
 _SCALE_TOKENS = 16384
-_EPOCHS, _MIN_STEPS = 10, 100  # max_epochs="auto": a few hundred texts are not enough for 10 passes to train on
-_LEAST_SHARE = 1e-3  # of a class, where b starts
-_MAX_BYTES_IN_MEMORY = 2**29  # training data up to this are gathered in memory once instead of read batch by batch
+_MIN_SHARE = 1e-3  # of a class, for the start of b
+_MAX_BYTES_IN_MEMORY = 2**29  # smaller training data are gathered in memory once; larger are read batch by batch
 
 
-class BatchModule(nn.Module):
-    """ConceptOperators behind the one argument that skorch passes.
+class Trained(NamedTuple):
+    """What `train` returns."""
 
-    `scale` is what tokens were divided by in training, `sign` what `ConceptOperators.fold` returned after it; None
-    where nobody knows any more.
-    """
-
-    def __init__(self, operators: ConceptOperators, scale: float | None = None, sign: Tensor | None = None) -> None:
-        super().__init__()
-        self.operators, self.scale, self.sign = operators, scale, sign
-
-    def forward(self, batch: TokenBatch) -> Spaces:
-        return self.operators(batch.tokens, batch.lengths)
+    state: FittedState
+    history: list[dict[str, Any]]  # a dict an epoch: epoch, dur (seconds), train_loss, its terms, and valid_… of these
+    callbacks: list[tuple[str, Callback]]  # the user's, as the training left them, with their names
 
 
 def train(
-    data: LabelledTexts,
-    validation: LabelledTexts | None,
+    training_set: TrainingSet,
+    config: TrainingConfig,
+    start: FittedState | None = None,
     *,
-    n_classes: int,
-    n_latent: int,
-    n_members: int,
-    pooling: str,
-    head: str,
-    inter_space_weight: float,
-    inter_space_on: str,
-    intra_space_weight: float,
-    lr: float,
-    lr_schedule: str,
-    max_epochs: int | None,
-    batch_size: int,
-    weight_decay: float,
-    n_iter_no_change: int,
-    callbacks: Sequence[Any] | None,
-    device: torch.device,
-    dtype: torch.dtype,
-    products: torch.dtype,
-    verbose: int,
-    seed: int,
-    positive_weight: Tensor | None = None,
-    start: NeuralNet | None = None,
     n_epochs_before: int = 0,
-    stream: bool = False,
     watcher: Any = None,
-) -> NeuralNet:
-    """Fit ConceptOperators; the parameters mean what `SpaceClassifier` says they mean, see there.
+) -> Trained:
+    """Fit ConceptOperators.
 
     Parameters
     ----------
-    data : LabelledTexts
-    validation : LabelledTexts or None
-        Stops the training early and decides which epoch is kept.
-    dtype, products : torch.dtype
-        Of the parameters, and of what the products of training with token vectors are taken in.
-    seed : int
-        Of the start and, with `n_epochs_before`, of the order of the batches.
-    positive_weight : Tensor of shape (n_classes,) or None
-        See `SpaceCriterion`.
-    start : skorch.NeuralNet or None
-        What an earlier call returned, to go on from; it is left as it is.
-    n_epochs_before : int
-        Epochs that led to `start`.
-    stream : bool
-        One pass of many: at the rate `lr` throughout, with Adam's moments taken from `start` and kept, and with b
-        starting at 0, since the first texts of a stream say little about the shares of classes in it.
-
-    watcher : object with ``begin_epoch()`` and ``end_epoch(net)``, or None
-        Called with each epoch, in place of a progress bar; a true answer of the second ends the training.
+    training_set : TrainingSet
+    config : TrainingConfig
+    start : FittedState, default=None
+        State of an earlier training to continue from; it is not changed.
+    n_epochs_before : int, default=0
+        Epochs that led to `start`. With the seed they decide the order of batches.
+    watcher : object with ``begin_epoch()`` and ``end_epoch(snapshot)``, default=None
+        Called with each epoch, in place of a progress bar. ``snapshot()`` gives the FittedState if training ended now;
+        a true answer of ``end_epoch`` ends it.
 
     Returns
     -------
-    skorch.NeuralNet
-        Fitted; ``module_.operators`` is folded, in eval mode and on the processor.
+    Trained
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If the user interrupts. With ``config.stream`` also if a callback stops, since half a pass does not count.
+    TypeError
+        If `config.callbacks` holds anything but skorch callbacks.
+    ValueError
+        If the training diverges.
     """
-    theirs = deepcopy(checked(callbacks))  # a fit does not change its parameters
-    given = data.rows
-    if given.nbytes <= _MAX_BYTES_IN_MEMORY:
-        data = replace(data, rows=given.in_memory())
-    seeds = np.random.SeedSequence([seed, n_epochs_before]).generate_state(2).tolist()
-    generators = [torch.Generator().manual_seed(s) for s in seeds]
-    if start is None:
-        operators = ConceptOperators(
-            data.rows.n_features,
-            n_classes,
-            n_latent,
-            n_members=n_members,
-            pooling=pooling,
-            head=head,
-            scale=_root_mean_square(data, dtype),
-            generator=generators[0],
-            dtype=dtype,
-        )
-        if head == "linear" and not stream:
-            operators.intercept.data += _log_prior(data, n_classes, positive_weight).to(dtype)
-    else:
-        operators = deepcopy(start.module_.operators).train()
-        operators.unfold(start.module_.scale or _root_mean_square(data, dtype), start.module_.sign)
-    if products == torch.bfloat16 and given.nbytes <= _MAX_BYTES_IN_MEMORY:
-        data = replace(data, rows=given, cast=in_bfloat16(data.rows))
-    n_batches = -(-len(data.rows) // batch_size)
-    max_epochs = most_epochs(len(data.rows), max_epochs, batch_size, stream=stream)
-    if stream:
-        lr_schedule = "constant"
-    net = AccumulatingNet(
-        module=BatchModule(operators, operators.scale),
-        criterion=SpaceCriterion(inter_space_weight, inter_space_on, intra_space_weight, positive_weight),
-        optimizer=torch.optim.AdamW,
-        optimizer__weight_decay=weight_decay,
-        optimizer__fused=device.type in {"cpu", "cuda"},
-        optimizer__param_groups=[("*intercept", {"weight_decay": 0.0}), ("*log_slope", {"weight_decay": 0.0})],
-        lr=lr,
-        max_epochs=max_epochs,
-        batch_size=batch_size,
-        iterator_train=BatchIterator,
-        iterator_train__generator=generators[1],
-        iterator_train__dtype=products,
-        iterator_train__device=device,
-        iterator_valid=BatchIterator,
-        iterator_valid__dtype=dtype,
-        iterator_valid__device=device,
-        train_split=None if validation is None else predefined_split(validation),
-        callbacks=[
-            *ours(
-                lr,
-                lr_schedule,
-                n_steps=max_epochs * n_batches,
-                terms=[
-                    "cross_entropy",
-                    *["inter_space"] * (inter_space_weight > 0),
-                    *["intra_space"] * (intra_space_weight > 0),
-                ],
-                patience=None if validation is None else n_iter_no_change,
-                watcher=watcher,
-            ),
-            *theirs,
-        ],
-        callbacks__print_log=PrintLog(sink=line_of_log) if verbose else None,
-        device=str(device),
-        verbose=verbose,
-    )
-    net.initialize()
-    if start is not None and stream:
-        _set_moments(net, start)
-    with without_autocast(device):
-        _run(net, data, whole=stream)
+    callbacks = deepcopy(check_callbacks(config.callbacks))  # a fit does not change its parameters
+    seeds = np.random.SeedSequence([config.seed, n_epochs_before]).generate_state(2).tolist()
+    for_start, for_order = (torch.Generator().manual_seed(seed) for seed in seeds)
+    data = training_set.train
+    in_memory = data.rows.nbytes <= _MAX_BYTES_IN_MEMORY
+    if in_memory:
+        data = replace(data, rows=data.rows.in_memory())
+    operators = _starting_operators(data, training_set, config, start, for_start)
+    if in_memory and training_set.product_dtype == torch.bfloat16:
+        data = replace(training_set.train, cast=in_bfloat16(data.rows))
+    net = _make_net(operators, training_set, config, for_order, callbacks, watcher)
+    if start is not None and config.stream:
+        state = dict(enumerate(deepcopy(start.moments)))
+        net.optimizer_.load_state_dict({**net.optimizer_.state_dict(), "state": state})
+    with without_autocast(config.device):
+        _run(net, data, whole=config.stream)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in operators.parameters()):
         raise ValueError(
-            f"The training diverged: parameters are infinite or undefined after {len(net.history)} epochs. Lower lr "
-            f"(got {lr}) or weight_decay (got {weight_decay}), or check the scale of sample weights and vectors."
+            f"Training diverged: parameters are infinite or undefined after {len(net.history)} epochs. Lower lr "
+            f"(got {config.lr}) or weight_decay (got {config.weight_decay}), or check the scale of sample weights and "
+            "vectors."
         )
-    net.module_.sign = operators.eval().to("cpu").fold(center=data.targets.ndim == 1)
-    if not stream:
-        net.optimizer_.state.clear()
-    _forget_data(net)
-    return net
+    scale = operators.scale
+    sign = operators.eval().to("cpu").fold(center=not training_set.multilabel)
+    moments = _moments(net) if config.stream else ()
+    return Trained(FittedState(operators, scale, sign, moments), _history(net), _callbacks_of_user(net))
 
 
-def most_epochs(n_texts: int, max_epochs: int | None, batch_size: int, *, stream: bool = False) -> int:
-    """Epochs that a training takes at most."""
-    if stream:
-        return 1
-    return max_epochs or max(_EPOCHS, math.ceil(_MIN_STEPS / -(-n_texts // batch_size)))
+# ---------------------------------------------------------------- before the first step
 
 
-def folded_copy(net: NeuralNet, *, center: bool) -> NeuralNet:
-    """What `train` would return if it ended now, for predicting only."""
-    now = copy(net)
-    now.module_ = deepcopy(net.module_).eval().to("cpu")
-    now.module_.operators.fold(center=center)
-    return now
-
-
-def history_rows(net: NeuralNet) -> list[dict[str, Any]]:
-    """One dict an epoch: epoch, dur (seconds), train_loss and its terms, valid_… where there was a validation split."""
-    return [
-        {name: value if name == "epoch" else float(value) for name, value in row.items() if _is_figure(name)}
-        for row in net.history
-    ]
-
-
-def _is_figure(name: str) -> bool:
-    return name in {"epoch", "dur"} or (
-        name.startswith(("train_", "valid_")) and not name.endswith(("_best", "_count"))
+def _starting_operators(
+    data: LabelledTexts,
+    training_set: TrainingSet,
+    config: TrainingConfig,
+    start: FittedState | None,
+    generator: torch.Generator,
+) -> ConceptOperators:
+    """New operators, or a copy of those to continue from, as they were before folding."""
+    if start is not None:
+        operators = deepcopy(start.operators).train()
+        operators.unfold(start.scale or _root_mean_square(data, training_set.dtype), start.sign)
+        return operators
+    operators = ConceptOperators(
+        data.rows.n_features,
+        training_set.n_classes,
+        config.n_latent,
+        n_members=config.n_members,
+        pooling=config.pooling,
+        head=config.head,
+        scale=_root_mean_square(data, training_set.dtype),
+        generator=generator,
+        dtype=training_set.dtype,
     )
-
-
-# ---------------------------------------------------------------- what the data say before the first step
+    if config.head == "linear" and not config.stream:
+        prior = _log_prior(data, training_set.n_classes, training_set.positive_weight)
+        operators.intercept.data += prior.to(training_set.dtype)
+    return operators
 
 
 def _root_mean_square(data: LabelledTexts, dtype: torch.dtype, of_squares: torch.dtype | None = None) -> float:
-    """Of the training tokens' components, texts weighted; 1 where all are 0.
+    """Root mean square of the components of the training tokens, texts weighted; 1 if all are 0.
 
     Raises
     ------
     ValueError
-        If it is too large for a number of double precision.
+        If it overflows double precision.
     """
     total, count = 0.0, 0.0
     for indices, batch in token_batches(data.rows, _SCALE_TOKENS, dtype, "cpu"):
@@ -254,76 +161,115 @@ def _root_mean_square(data: LabelledTexts, dtype: torch.dtype, of_squares: torch
         return _root_mean_square(data, dtype, torch.float64)
     if total > 0:
         raise ValueError(
-            "The vectors must be of a size that can be squared. Got components whose mean square is infinite; scale "
-            "them, with StandardScaler say."
+            "Vector values overflow when squared. Expected a finite mean square, got infinity. Rescale X, for example "
+            "with StandardScaler."
         )
     return 1.0
 
 
 def _log_prior(data: LabelledTexts, n_classes: int, positive_weight: Tensor | None) -> Tensor:
-    """Start of b: the log of the weighted share of every class; with several labels a text, its log-odds."""
+    """Start of b: the log of every class's weighted share, or with several labels per text its log-odds."""
     weight = data.weights.to(torch.float64)[:, None]
     indicator = indicator_of(data.targets, n_classes).to(torch.float64)
     positive, total = (indicator * weight).sum(0), weight.sum()
     if positive_weight is not None:
         total = total - positive + positive_weight * positive
         positive = positive_weight * positive
-    # A class that nobody, or everybody, has. Not by the number of texts, since weight 2 is to be as a text twice.
-    share = (positive / total).nan_to_num(0.5).clamp(_LEAST_SHARE, 1 - _LEAST_SHARE)
+    # For a class that no text has, or every text. The bound is no count of texts: weight 2 must equal the text twice.
+    share = (positive / total).nan_to_num(0.5).clamp(_MIN_SHARE, 1 - _MIN_SHARE)
     return share.log() if data.targets.ndim == 1 else share.logit()
 
 
-# ---------------------------------------------------------------- the loop, and what it leaves behind
+# ---------------------------------------------------------------- the loop
 
 
-def _run(net: NeuralNet, data: LabelledTexts, *, whole: bool) -> None:
-    """Train. A callback ends it with KeyboardInterrupt, as skorch's do; a user who does so means to be out of here.
+def _make_net(
+    operators: ConceptOperators,
+    training_set: TrainingSet,
+    config: TrainingConfig,
+    generator: torch.Generator,
+    callbacks: list[Any],
+    watcher: Any,
+) -> SpaceNet:
+    validation, n_texts = training_set.validation, len(training_set.train.rows)
+    n_epochs = config.n_epochs(n_texts)
+    net = SpaceNet(
+        module=BatchModule(operators),
+        criterion=SpaceCriterion(
+            config.inter_space_weight, config.inter_space_on, config.intra_space_weight, training_set.positive_weight
+        ),
+        optimizer=torch.optim.AdamW,
+        optimizer__weight_decay=config.weight_decay,
+        optimizer__fused=config.device.type in {"cpu", "cuda"},
+        optimizer__param_groups=[("*intercept", {"weight_decay": 0.0}), ("*log_slope", {"weight_decay": 0.0})],
+        lr=config.lr,
+        max_epochs=n_epochs,
+        batch_size=config.batch_size,
+        iterator_train=BatchIterator,
+        iterator_train__generator=generator,
+        iterator_train__dtype=training_set.product_dtype,
+        iterator_train__device=config.device,
+        iterator_valid=BatchIterator,
+        iterator_valid__dtype=training_set.dtype,
+        iterator_valid__device=config.device,
+        train_split=None if validation is None else predefined_split(validation),
+        callbacks=[
+            *training_callbacks(
+                config,
+                n_steps=n_epochs * config.n_batches(n_texts),
+                validate=validation is not None,
+                watcher=watcher,
+                snapshot=lambda net: _snapshot(net, center=not training_set.multilabel),
+            ),
+            *callbacks,
+        ],
+        callbacks__print_log=PrintLog(sink=print_log_line) if config.verbose else None,
+        device=str(config.device),
+        verbose=config.verbose,
+    )
+    return net.initialize()
 
-    With `whole`, a pass that does not come to its end counts as none, whoever ends it.
-    """
-    with _noticing_interrupts() as interrupts:
-        net.notify("on_train_begin", X=data, y=None)
-        try:
-            net.fit_loop(data)
-        except KeyboardInterrupt:
-            if interrupts or whole:
-                raise
-        finally:
-            net.notify("on_train_end", X=data, y=None)
 
-
-@contextmanager
-def _noticing_interrupts() -> Iterator[list[int]]:
-    """Tell Ctrl-C from a KeyboardInterrupt that a callback raised: a list that the signal is added to."""
-    noticed: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield noticed
-        return
-
-    def notice(number: int, frame: Any) -> None:
-        noticed.append(number)
-        before(number, frame)
-
-    signal.signal(signal.SIGINT, notice)
+def _run(net: SpaceNet, data: LabelledTexts, *, whole: bool) -> None:
+    """Train until the last epoch or a callback's stop; with `whole`, a stop discards the pass."""
+    net.notify("on_train_begin", X=data, y=None)
     try:
-        yield noticed
+        net.fit_loop(data)
+    except CallbackStop:
+        if whole:
+            raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        net.notify("on_train_end", X=data, y=None)
 
 
-def _set_moments(net: NeuralNet, start: NeuralNet) -> None:
-    """Adam's moments and steps go on; what the optimiser's parameters are is asked anew."""
-    now = net.optimizer_.state_dict()
-    net.optimizer_.load_state_dict({**now, "state": deepcopy(start.optimizer_.state_dict()["state"])})
+# ---------------------------------------------------------------- what a training leaves behind
 
 
-def _forget_data(net: NeuralNet) -> None:
-    """Leave nothing in the net that grows with the data or ties it to a device."""
-    net.train_split = None
-    net.iterator_train__generator = None
-    net.iterator_train__device = net.iterator_valid__device = net.device = "cpu"
-    for moments in net.optimizer_.state.values():
-        moments.update({name: moment.to("cpu") for name, moment in moments.items()})
-    for row in net.history:
-        row.pop("batches", None)
+def _snapshot(net: SpaceNet, *, center: bool) -> FittedState:
+    """The state if training ended now, for prediction only."""
+    operators = deepcopy(net.module_.operators).eval().to("cpu")
+    operators.fold(center=center)
+    return FittedState(operators)
+
+
+def _moments(net: SpaceNet) -> tuple[dict[str, Tensor], ...]:
+    state = net.optimizer_.state_dict()["state"]
+    return tuple({name: value.to("cpu") for name, value in state[i].items()} for i in sorted(state))
+
+
+def _history(net: SpaceNet) -> list[dict[str, Any]]:
+    return [
+        {name: value if name == "epoch" else float(value) for name, value in row.items() if _is_figure(name)}
+        for row in net.history
+    ]
+
+
+def _is_figure(name: str) -> bool:
+    return name in {"epoch", "dur"} or (
+        name.startswith(("train_", "valid_")) and not name.endswith(("_best", "_count"))
+    )
+
+
+def _callbacks_of_user(net: SpaceNet) -> list[tuple[str, Callback]]:
+    defaults = {name for name, _ in net.get_default_callbacks()}
+    return [item for item in net.callbacks_ if not item[0].startswith("skspace_") and item[0] not in defaults]

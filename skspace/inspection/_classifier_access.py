@@ -94,7 +94,7 @@ def read(clf: Any, texts: list[str], *, keep: bool = True) -> Iterator[tuple[NDA
     if not keep:
         encoder = copy(encoder)
         encoder.cache_dir = None
-    return each_batch(clf.net_.module_.operators, encoder._embed(texts))
+    return each_batch(clf.operators_, encoder._embed(texts))
 
 
 def token_terms(clf: Any, spaces: Spaces) -> NDArray[np.float64]:

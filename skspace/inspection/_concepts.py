@@ -166,7 +166,7 @@ def concept_tokens(clf: Any, texts: Any, *, top: int = 10, min_count: int = 3) -
     texts = check_texts_for(clf, texts)
     check_count(top, "top")
     found = find_occurrences(clf, texts, min_count)
-    operators = clf.net_.module_.operators
+    operators = clf.operators_
     shape = operators.n_members, operators.n_classes, operators.n_latent
     n_axes = math.prod(shape)
     activations = word_values(clf, found, _activations, n_axes, mean_of_pieces=True)
@@ -292,7 +292,7 @@ def space_geometry(clf: Any, texts: Any) -> SpaceGeometry:
 
 def _covariance(clf: Any, texts: list[str]) -> NDArray[np.float64]:
     """Of the context attributions over all tokens, (M, K, m, K, m)."""
-    operators = clf.net_.module_.operators
+    operators = clf.operators_
     M, K, m = operators.n_members, operators.n_classes, operators.n_latent
     total, products, n = np.zeros((M, K * m)), np.zeros((M, K * m, K * m)), 0
     for _, spaces in read(clf, texts):

@@ -105,7 +105,7 @@ class ConceptSpaceDisplay:
         """
         texts = check_texts_for(clf, texts)
         column = class_index(clf.classes_, label)
-        member = check_place(member, "member", clf.net_.module_.operators.n_members)
+        member = check_place(member, "member", clf.operators_.n_members)
         if on not in ("texts", "tokens"):
             raise ValueError(f"The 'on' parameter must be 'texts' or 'tokens'. Got {on!r} instead.")
         if not isinstance(n_components, (int, np.integer)) or n_components not in (2, 3):

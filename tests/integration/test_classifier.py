@@ -1,10 +1,16 @@
 """SpaceClassifier: seeds, validation, callbacks, scikit-learn's tools, vectors, and what it says to wrong input."""
 
+import copy
 import io
 import os
+import pickle
 import random
+import signal
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -151,7 +157,7 @@ def test_centred_and_signed(fitted):
     np.testing.assert_allclose(coef.sum(1), 0, atol=1e-6)
     np.testing.assert_allclose(fitted.intercept_.sum(), 0, atol=1e-6)
     assert (np.diagonal(coef, axis1=1, axis2=2) >= 0).all()
-    assert fitted.net_.module_.operators.scale == 1.0
+    assert fitted.operators_.scale == 1.0
 
 
 def test_empty_text_gets_the_logits_b(fitted):
@@ -205,7 +211,7 @@ def test_inter_space_loss_pulls_tokens_or_centroids():
         own = clf.transform(X).reshape(N, 2, 3, 4).mean((1, 3))  # (n_texts, K)
         assert np.mean(clf.classes_[own.argmax(1)] == Y) > 0.85
         heights[on] = clf.history_[-1]["train_inter_space"]
-        (spaces,) = [spaces for _, spaces in each_batch(clf.net_.module_.operators, X)]
+        (spaces,) = [spaces for _, spaces in each_batch(clf.operators_, X)]
         spread[on] = float(spaces.concepts.abs().mean())
     assert max(heights.values()) < 0.9  # 1 is what untrained spaces have
     assert spread["tokens"] != spread["centroids"]
@@ -234,8 +240,8 @@ def test_early_stopping_keeps_the_best_epoch():
 def test_duplicates_do_not_leak_into_the_validation_split(monkeypatch):
     seen = {}
 
-    def spy(data, validation, **params):
-        seen["training"], seen["validation"] = data, validation
+    def spy(training_set, *args, **kwargs):
+        seen["training"], seen["validation"] = training_set.train, training_set.validation
         raise KeyboardInterrupt
 
     monkeypatch.setattr("skspace._classifier.train", spy)
@@ -266,7 +272,7 @@ def test_callbacks_pass_through_and_are_not_changed():
     callback = Counting()
     clf = make(callbacks=[callback, ("mine", Counting())], max_epochs=4).fit(X, Y)
     assert callback.epochs == 0
-    assert dict(clf.net_.callbacks_)["Counting"].epochs == dict(clf.net_.callbacks_)["mine"].epochs == 4
+    assert dict(clf.callbacks_)["Counting"].epochs == dict(clf.callbacks_)["mine"].epochs == 4
 
 
 @pytest.mark.parametrize("callbacks", [[3], [("mine", "no callback")], [object]])
@@ -284,17 +290,81 @@ def test_a_callback_may_end_the_training(fitted):
 
 class PressCtrlC(Callback):
     def on_batch_end(self, net, **kwargs):
-        import signal
-
         signal.raise_signal(signal.SIGINT)
 
 
-def test_an_interrupted_fit_is_clearly_unfitted():
-    clf = make(callbacks=[PressCtrlC()])
+class Terminate(Callback):
+    """As a cluster does, in a program that takes SIGTERM for Ctrl-C."""
+
+    def on_epoch_end(self, net, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)  # in a call of C when the signal comes
+
+
+class RaiseElsewhere(Callback):
+    """KeyboardInterrupt from code that is not the callback's own, so perhaps the user's."""
+
+    def on_batch_begin(self, net, **kwargs):
+        raise_interrupt()
+
+
+def raise_interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def sigterm_as_ctrl_c():
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("callback", [PressCtrlC, Terminate, RaiseElsewhere])
+@pytest.mark.usefixtures("sigterm_as_ctrl_c")
+def test_an_interrupted_fit_is_clearly_unfitted(callback):
+    clf = make(callbacks=[callback()])
     with pytest.raises(KeyboardInterrupt):
         clf.fit(X, Y)
     with pytest.raises(NotFittedError):
         clf.predict(X)
+
+
+@pytest.mark.usefixtures("sigterm_as_ctrl_c")
+def test_a_signal_in_the_midst_of_training_ends_a_search(fitted):
+    """No callback is at work: the interrupt arises in torch, and a search must not go on with a truncated model."""
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    search = GridSearchCV(make(max_epochs=100_000), {"n_latent": [2, 3]}, cv=2, error_score="raise")
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, Y)
+    assert not hasattr(search, "best_estimator_")
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, KeyboardInterrupt("stop")])
+def test_an_interrupt_that_is_no_signal(monkeypatch, fitted, raised):
+    clf = copy.deepcopy(fitted).set_params(warm_start=True)
+    before = clf.decision_function(X)
+
+    def interrupt(self, *args, **kwargs):
+        raise raised
+
+    monkeypatch.setattr("skspace._training.skorch_net.BatchModule.forward", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, Y)
+    assert np.array_equal(clf.decision_function(X), before)
+    assert clf.n_iter_ == fitted.n_iter_
+
+
+def test_a_fit_leaves_the_signal_handlers_alone():
+    handlers = []
+
+    class Look(Callback):
+        def on_batch_end(self, net, **kwargs):
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.getsignal(signal.SIGINT)
+    make(callbacks=[Look()], max_epochs=1).fit(X, Y)
+    assert set(handlers) == {before} == {signal.getsignal(signal.SIGINT)}
 
 
 def test_quiet_unless_asked(capsys):
@@ -459,13 +529,13 @@ def test_wrong_sample_weight(weight):
         make().fit(X, Y, sample_weight=np.full(N, weight))
 
 
-@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function", "transform"])
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba", "decision_function", "transform"])
 def test_not_fitted(method):
     with pytest.raises(NotFittedError, match="This SpaceClassifier instance is not fitted yet"):
         getattr(make(), method)(X)
     with pytest.raises(NotFittedError):
         make().get_feature_names_out()
-    with pytest.raises(AttributeError, match=r"has learned nothing yet. Call fit first"):
+    with pytest.raises(AttributeError, match=r"is not fitted yet. Call fit first"):
         _ = make().coef_
 
 
@@ -491,12 +561,14 @@ def test_vectors_whose_squares_leave_float32(size):
 
 
 def test_vectors_that_cannot_be_squared():
-    with pytest.raises(ValueError, match=r"of a size that can be squared. Got .* infinite; scale them"):
+    with pytest.raises(
+        ValueError, match=r"overflow when squared. Expected a finite mean square, got infinity. Rescale X"
+    ):
         make().fit(np.random.default_rng(0).normal(size=(N, 5)) * 1e200, Y)
 
 
 def test_diverged_training_is_an_error():
-    with pytest.raises(ValueError, match=r"The training diverged: .* Lower lr \(got 1.7e\+308\) or weight_decay"):
+    with pytest.raises(ValueError, match=r"Training diverged: .* Lower lr \(got 1.7e\+308\) or weight_decay"):
         make(lr=1.7e308, weight_decay=0.0).fit(X, Y)
 
 
@@ -613,3 +685,53 @@ if child == 0:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
+
+
+# ---------------------------------------------------------------- what users may count on
+
+
+def test_logarithms_of_probabilities(fitted):
+    np.testing.assert_allclose(fitted.predict_log_proba(X), np.log(fitted.predict_proba(X)), rtol=1e-12)
+    several = make(max_epochs=5).fit(X, np.column_stack([Y == "bad", np.arange(N) % 2]).astype(int))
+    np.testing.assert_allclose(several.predict_log_proba(X), np.log(several.predict_proba(X)), rtol=1e-12)
+
+
+def test_logarithms_of_probabilities_that_round_to_zero():
+    far = RaggedArray.from_rows([np.full((1, 8), value, np.float32) for value in (-1, 1)] * 30)
+    clf = make(weight_decay=0.0, lr=1.0, max_epochs=300).fit(far, [0, 1] * 30)
+    clf.operators_.intercept.data += torch.tensor([0.0, 2000.0])
+    assert clf.predict_proba(far)[0, 0] == 0
+    assert np.isfinite(clf.predict_log_proba(far)).all()
+
+
+def test_the_encoder_may_be_a_path(tiny_bert):
+    texts = ["the parcel is late", "charged twice"] * 4
+    by_path, by_name = (
+        SpaceClassifier(model, max_epochs=2, random_state=0).fit(texts, [0, 1] * 4)
+        for model in (Path(tiny_bert), tiny_bert)
+    )
+    assert np.array_equal(by_path.decision_function(texts), by_name.decision_function(texts))
+    assert clone(by_path).get_params() == by_path.get_params()
+
+
+def test_a_path_survives_saving(tiny_bert, tmp_path):
+    texts = ["the parcel is late", "charged twice"] * 4
+    clf = SpaceClassifier(Path(tiny_bert), max_epochs=2, random_state=0).fit(texts, [0, 1] * 4)
+    clf.save_pretrained(tmp_path / "clf")
+    loaded = SpaceClassifier.from_pretrained(tmp_path / "clf")
+    assert loaded.encoder == tiny_bert
+    assert np.array_equal(loaded.predict_proba(texts), clf.predict_proba(texts))
+
+
+@pytest.mark.parametrize("name", ["ConceptOperators", "RaggedArray", "SpaceClassifier", "TokenEncoder"])
+def test_public_classes_name_the_public_module(name):
+    import skspace
+
+    assert getattr(skspace, name).__module__ == "skspace"
+
+
+def test_pickles_name_no_private_path(tiny_bert):
+    texts = ["the parcel is late", "charged twice"] * 4
+    for clf in (make(max_epochs=1).fit(X, Y), SpaceClassifier(tiny_bert, max_epochs=1).fit(texts, [0, 1] * 4)):
+        assert b"skspace._" not in pickle.dumps(clf)
+        assert b"skspace" in pickle.dumps(clf)

@@ -9,7 +9,7 @@ import torch
 
 from skspace import SpaceClassifier, TokenEncoder
 from skspace._model.concept_operators import ConceptOperators
-from skspace._model.kernels import of_tokens, segment_sum
+from skspace._model.kernels import expand_to_tokens, segment_sum
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a graphics card"),
@@ -44,7 +44,7 @@ def test_learns_what_a_processor_learns(long_texts):
         for device in ("cuda", "cpu")
     ]
     np.testing.assert_allclose(*(clf.predict_proba(long_texts[0]) for clf in fitted), atol=0.05)
-    assert {parameter.device.type for clf in fitted for parameter in clf.net_.module_.parameters()} == {"cpu"}
+    assert {parameter.device.type for clf in fitted for parameter in clf.operators_.parameters()} == {"cpu"}
 
 
 @pytest.mark.parametrize("pooling", ["attention", "mean"])
@@ -63,10 +63,10 @@ def test_values_and_gradients_of_a_processor(pooling, training):
         torch.testing.assert_close(on_card.cpu(), on_processor)
 
 
-@pytest.mark.parametrize("function", [segment_sum, of_tokens])
+@pytest.mark.parametrize("function", [segment_sum, expand_to_tokens])
 def test_sums_over_texts_have_gradients_of_gradients(function):
     lengths = torch.tensor([2, 0, 3], device="cuda")
-    n = {segment_sum: 5, of_tokens: 3}[function]
+    n = {segment_sum: 5, expand_to_tokens: 3}[function]
     values = torch.randn(n, 2, dtype=torch.float64, device="cuda", requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda v: function(v.tanh(), lengths).square(), values)
 

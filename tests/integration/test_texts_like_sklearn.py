@@ -49,11 +49,11 @@ def test_fit_returns_self_and_touches_no_parameter(make):
 
 
 def test_predicting_touches_no_attribute(fitted):
-    before = joblib.hash({k: v for k, v in vars(fitted).items() if k != "net_"})
+    before = joblib.hash({k: v for k, v in vars(fitted).items() if k != "_state"})
     weights = fitted.concept_operators_
     for method in ("predict", "predict_proba", "decision_function", "transform"):
         getattr(fitted, method)(TEXTS)
-    assert joblib.hash({k: v for k, v in vars(fitted).items() if k != "net_"}) == before
+    assert joblib.hash({k: v for k, v in vars(fitted).items() if k != "_state"}) == before
     assert np.array_equal(fitted.concept_operators_, weights)
 
 

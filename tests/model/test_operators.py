@@ -344,3 +344,16 @@ def test_products_in_the_dtype_of_the_tokens():
     assert not torch.equal(logits, expected)
     torch.testing.assert_close(logits, expected, atol=0.01, rtol=0.01)
     assert torch.nn.functional.cosine_similarity(gradient.flatten(), its_gradient.flatten(), dim=0) > 0.999
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pooling": "atention"}, r"'pooling' parameter .* must be 'attention' or 'mean'\. Got 'atention' instead"),
+        ({"head": "liner"}, r"'head' parameter .* must be 'linear' or 'alignment'\. Got 'liner' instead"),
+        ({"head": None}, r"'head' parameter .* Got None instead"),
+    ],
+)
+def test_misspelt_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ConceptOperators(8, 2, 3, **arguments)

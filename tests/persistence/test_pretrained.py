@@ -180,11 +180,9 @@ def test_operators(head, pooling, dtype, n_members, tmp_path):
 def test_everything_of_a_fitted_classifier(fitted, saved):
     loaded = load(saved)
     assert loaded.get_params() == fitted.get_params()
-    net = loaded.net_
-    assert net.initialized_
-    assert np.array_equal(net.module_.operators.operators, fitted.concept_operators_)
-    assert not net.module_.training
-    assert net.history[:, "train_loss"] == [row["train_loss"] for row in fitted.history_]
+    assert np.array_equal(loaded.operators_.operators, fitted.concept_operators_)
+    assert not loaded.operators_.training
+    assert loaded.history_ == fitted.history_
     assert np.array_equal(clone(loaded).fit(X, Y).decision_function(X), fitted.decision_function(X))
     assert np.array_equal(loaded.fit(X, Y).decision_function(X), fitted.decision_function(X))
 
@@ -564,7 +562,7 @@ def test_callbacks_stay_behind_but_go_into_a_pickle(tmp_path):
     clf.save_pretrained(tmp_path / "clf")
     assert load(tmp_path / "clf").callbacks is None
     for again in (copy.deepcopy(clf), pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(clf))))):
-        assert dict(again.net_.callbacks_)["Counting"].epochs == 3
+        assert dict(again.callbacks_)["Counting"].epochs == 3
         assert len(again.callbacks) == 1
 
 
@@ -701,14 +699,22 @@ def test_a_newer_format(saved):
     rewrite(saved, lambda c: c.update(format_version=FORMAT_VERSION + 1, skspace_version="9.9"))
     with pytest.raises(
         OSError,
-        match=r"written by skspace 9\.9 in format 2, and this is skspace 0\.\d+\.\d+, which reads formats up to 1",
+        match=r"written by skspace 9\.9 in format 3, and this is skspace 0\.\S+, which reads format 2: inst",
     ):
         load(saved)
 
 
-def test_unknown_parameters_are_named(saved):
-    rewrite(saved, lambda c: c["parameters"].update(n_heads=3))
-    with pytest.raises(OSError, match="has parameters that SpaceClassifier does not know: n_heads"):
+def test_an_older_format(saved):
+    rewrite(saved, lambda c: c.update(format_version=1))
+    with pytest.raises(OSError, match=r"in format 1, and this is skspace .*, which reads format 2: fit and save again"):
+        load(saved)
+
+
+@pytest.mark.parametrize("place", ["parameters", "operators"])
+def test_unknown_settings_are_named_with_the_version_that_wrote_them(saved, place):
+    rewrite(saved, lambda c: c.update(skspace_version="9.9") or c[place].update(n_heads=3))
+    message = r"that this skspace 0\.\S+ does not know: n_heads\. It was written by skspace 9\.9; install that version"
+    with pytest.raises(OSError, match=message):
         load(saved)
 
 
@@ -792,7 +798,7 @@ def test_hostile_configs_are_refused_or_harmless(kind, fitted, on_texts, tmp_pat
                 continue
             if kind == "vectors":
                 assert loaded.decision_function(X).shape[0] == N
-            assert set(loaded.net_.module_.operators.state_dict()) == {"weight", "coef", "intercept"}
+            assert set(loaded.operators_.state_dict()) == {"weight", "coef", "intercept"}
     assert tried > 400
     assert refused > tried / 2
 
@@ -816,21 +822,37 @@ def test_random_damage_with_right_checksums(fitted, saved):
     assert refused > 100
 
 
+UNREADABLE = "its model.safetensors cannot be read: not a safetensors file"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h, d: with_header(h | {"weight": h["weight"] | {"shape": [D, 23]}}, d), "do not fit the file"),
-        (lambda h, d: with_header(h | {"weight": h["weight"] | {"shape": [24, D]}}, d), "its weight has shape .*wants"),
-        (lambda h, d: with_header(h | {"weight": h["weight"] | {"dtype": "F16"}}, d), "do not fit the file"),
-        (lambda h, d: with_header(h | {"weight": h["weight"] | {"dtype": "I32"}}, d), "do not fit the file"),
-        (lambda h, d: with_header(h | {"weight": h["weight"] | {"shape": [2**40, 2**40]}}, d), "do not fit the file"),
-        (lambda h, d: with_header(h | {"weight": h["weight"] | {"data_offsets": [-4, 0]}}, d), "do not fit the file"),
-        (lambda h, d: with_header(h | {"weight": {}}, d), "says nothing usable of weight"),
-        (lambda h, d: with_header({k: v for k, v in h.items() if k != "coef"}, d), "holds other tensors than coef, i"),
-        (lambda h, d: with_header(h | {"more": h["weight"]}, d), "holds other tensors than coef"),
-        (lambda h, d: with_header(b"[" * 3000, d), "its header is no JSON"),
-        (lambda h, d: with_header(b'{"__metadata__": 3}', d), "its header is incomplete"),
-        (lambda h, d: b"\xff" * 7 + b"\x7f" + d + b" " * 300, "no safetensors file"),
+        (lambda h, d: with_header(h | {"weight": h["weight"] | {"shape": [D, 23]}}, d), UNREADABLE),
+        (
+            lambda h, d: with_header(h | {"weight": h["weight"] | {"shape": [24, D]}}, d),
+            r"its weight is float32\(24, 8\), and config\.json says float32\(8, 24\)",
+        ),
+        (lambda h, d: with_header(h | {"weight": h["weight"] | {"dtype": "F16"}}, d), UNREADABLE),
+        (lambda h, d: with_header(h | {"weight": h["weight"] | {"dtype": "I32"}}, d), r"its weight is int32"),
+        (
+            lambda h, d: with_header(h | {"weight": h["weight"] | {"shape": [2**40, 2**40]}}, d),
+            UNREADABLE,
+        ),
+        (
+            lambda h, d: with_header(h | {"weight": h["weight"] | {"data_offsets": [-4, 0]}}, d),
+            UNREADABLE,
+        ),
+        (lambda h, d: with_header(h | {"weight": {}}, d), UNREADABLE),
+        (
+            lambda h, d: with_header({"A" if k == "coef" else k: v for k, v in h.items()}, d),
+            "other tensors than coef, i",
+        ),
+        (lambda h, d: with_header({k: v for k, v in h.items() if k != "coef"}, d), UNREADABLE),
+        (lambda h, d: with_header(h | {"more": h["weight"]}, d), UNREADABLE),
+        (lambda h, d: with_header(b"[" * 3000, d), UNREADABLE),
+        (lambda h, d: with_header(b'{"__metadata__": 3}', d), UNREADABLE),
+        (lambda h, d: b"\xff" * 7 + b"\x7f" + d + b" " * 300, UNREADABLE),
         (lambda h, d: with_header(h, d[:-4] + np.float32(np.nan).tobytes()), "holds NaN or infinity"),
         (lambda h, d: with_header(h, np.float32(-np.inf).tobytes() + d[4:]), "holds NaN or infinity"),
         (lambda h, d: with_header(h, d) + b" " * 2**17, "which do not fit the shapes that config.json tells"),
@@ -995,8 +1017,10 @@ def test_pickle_in_a_pipeline_and_memory_mapped(fitted, on_texts, tmp_path):
 
 def test_pickle_of_a_newer_format(fitted):
     state = fitted.__getstate__()
-    state["net_"]["format"] = 2
-    with pytest.raises(ValueError, match=r"was pickled in format 2, by a newer skspace than this one \(0\."):
+    state["_state"]["format"] = 3
+    with pytest.raises(
+        ValueError, match=r"was pickled in format 3 by a newer skspace\. This one \(0\.\S+ reads format 2"
+    ):
         make().__setstate__(state)
 
 
@@ -1010,7 +1034,7 @@ def test_pickles_hold_neither_data_nor_encoder(tiny_bert):
     sizes = [len(pickle.dumps(clone(make).fit(texts, np.arange(len(texts)) % 2))) for texts in (few, many)]
     assert sizes[1] <= sizes[0] * 1.02
     clf = clone(make).fit(few, np.arange(20) % 2)
-    learned = sum(p.numel() * 4 for p in clf.net_.module_.operators.parameters())
+    learned = sum(p.numel() * 4 for p in clf.operators_.parameters())
     assert len(pickle.dumps(clf)) < learned + 5000
     assert len(cloudpickle.dumps(clf)) < learned + 5000
 
@@ -1028,11 +1052,7 @@ def test_figures_in_the_docs(minilm, tmp_path):
         assert f"| `{name}` | {round(size / 1000)} kB |" in documented, (name, size)
 
 
-SKOPS_TYPES = [
-    "skspace._classifier.SpaceClassifier",
-    "skspace._encoding.token_encoder.TokenEncoder",
-    "skspace._encoding.model_files.RememberedModel",
-]
+SKOPS_TYPES = ["skspace.SpaceClassifier", "skspace.TokenEncoder"]
 
 
 def test_skops(fitted, on_texts):

@@ -6,7 +6,7 @@ from skorch.callbacks import Callback
 
 from skspace import RaggedArray, SpaceClassifier
 from skspace._model.token_batches import TokenBatch
-from skspace._training import gradient_accumulation
+from skspace._training import skorch_net
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def parts(monkeypatch):
 
 
 def fitted(data, monkeypatch, at_once, y=None, **params):
-    monkeypatch.setattr(gradient_accumulation, "_AT_ONCE", at_once)
+    monkeypatch.setattr(skorch_net, "_NUMBERS_AT_ONCE", at_once)
     X, labels, weights = data
     clf = SpaceClassifier(
         "precomputed", device="cpu", n_latent=2, batch_size=30, max_epochs=4, random_state=0, **params

@@ -8,12 +8,12 @@ from skorch.callbacks import Callback
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder, _classifier
 from skspace._model.concept_operators import ConceptOperators
 from skspace._model.token_batches import token_batches
-from skspace._training import train
+from skspace._training import train as train_module
 from skspace._training.labelled_batches import BatchIterator, LabelledTexts, in_bfloat16
 
 
 def products_in(monkeypatch, dtype):
-    monkeypatch.setattr(_classifier, "_products", lambda *args: dtype)
+    monkeypatch.setattr(_classifier, "_product_dtype", lambda *args: dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -38,9 +38,9 @@ def test_products_in_bfloat16_learn_the_same(long_texts, monkeypatch):
 def test_vectors_cast_once_or_batch_by_batch_give_the_same_model(long_texts, monkeypatch):
     products_in(monkeypatch, torch.bfloat16)
     cast, found = [], []
-    monkeypatch.setattr(train, "in_bfloat16", lambda rows: cast.append(len(rows)) or in_bfloat16(rows))
+    monkeypatch.setattr(train_module, "in_bfloat16", lambda rows: cast.append(len(rows)) or in_bfloat16(rows))
     for limit in (2**29, 0):
-        monkeypatch.setattr(train, "_MAX_BYTES_IN_MEMORY", limit)
+        monkeypatch.setattr(train_module, "_MAX_BYTES_IN_MEMORY", limit)
         clf = SpaceClassifier("precomputed", max_epochs=3, random_state=0)
         found.append(clf.fit(*long_texts).decision_function(long_texts[0]))
     assert cast == [160]
@@ -83,13 +83,13 @@ def test_bfloat16_where_the_vectors_are_and_it_is_faster(monkeypatch, tiny_bert,
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     asked = []
-    monkeypatch.setattr(_classifier, "train", lambda *args, **params: asked.append(params) or 1 / 0)
+    monkeypatch.setattr(_classifier, "train", lambda training_set, *args, **kwargs: asked.append(training_set) or 1 / 0)
     texts, y = ["the parcel", "my account"], [0, 1]
     encoder = dtype if dtype == "precomputed" else TokenEncoder(tiny_bert, dtype=dtype, cache_dir=None, device="cpu")
     clf = SpaceClassifier(encoder, device="cpu")
     with pytest.raises(ZeroDivisionError):
         clf.fit(np.eye(2) if dtype == "precomputed" else texts, y)
-    assert asked[0]["products"] == expected
+    assert asked[0].product_dtype == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

@@ -77,8 +77,8 @@ def test_weights_count_by_proportion_only():
 def test_copies_of_a_text_stay_on_one_side_with_their_weights(monkeypatch):
     seen = {}
 
-    def spy(data, validation, **params):
-        seen["training"], seen["validation"] = data, validation
+    def spy(training_set, *args, **kwargs):
+        seen["training"], seen["validation"] = training_set.train, training_set.validation
         raise KeyboardInterrupt
 
     monkeypatch.setattr("skspace._classifier.train", spy)
