@@ -26,6 +26,7 @@ from skspace._encoding.encoding_job import EncodingJob, divide
 from skspace._encoding.frozen_transformer import FrozenTransformer, read_config
 from skspace._encoding.model_files import DEFAULT_MODEL, ModelFiles, RememberedModel, find_model_files, find_remembered
 from skspace._encoding.shared import Cache, shared_cache, shared_transformer
+from skspace._encoding.vector_spec import VectorSpec
 from skspace._input.ragged import RaggedArray
 from skspace._input.texts import check_texts
 from skspace._runtime.devices import check_not_lost, pick_device, pick_dtype, precision
@@ -434,16 +435,22 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     def _cache(self, files: ModelFiles | RememberedModel) -> Cache | None:
         if self.cache_dir is None:
             return None
-        layer = self._layer(files)
-        namespace = {
-            "model": files.identity,
-            "layer": layer,
-            "max_length": int(self.max_length),
-            "special_tokens": self.special_tokens,
-            "computed": precision(self._dtype(files, self._device()), self._device()),
-            "stored": "float16",
-        }
-        return shared_cache(os.fspath(self.cache_dir), self._max_bytes(), namespace, f"{files.name}-layer{layer}")
+        spec = self._vector_spec(files)
+        return shared_cache(os.fspath(self.cache_dir), self._max_bytes(), spec, files.name)
+
+    def _vector_spec(self, files: ModelFiles | RememberedModel | None = None) -> VectorSpec:
+        """What determines the vectors of this encoder; of a fitted classifier's, with the model that it remembers."""
+        files = self._files() if files is None else files
+        device = self._device()
+        return VectorSpec(
+            model=files.identity,
+            weights=files.weights,
+            layer=self._layer(files),
+            max_length=int(self.max_length),
+            special_tokens=self.special_tokens,
+            computed=precision(self._dtype(files, device), device),
+            stored="float16",
+        )
 
     def _max_bytes(self) -> int | None:
         if self.cache_max_bytes != "auto":
