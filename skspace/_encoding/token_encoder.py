@@ -10,6 +10,7 @@ import os
 import time
 import weakref
 from collections.abc import Sequence
+from dataclasses import asdict
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -104,6 +105,8 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     >>> encoder.transform(["Hello world", ""])
     <RaggedArray: 2 texts, 6 tokens, 384 features, float16>
     """
+
+    __module__ = "skspace"  # what pickles, skops and messages name
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "model": [str, os.PathLike],
@@ -202,6 +205,17 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         tags.requires_fit = False
         return tags
 
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())
+        if "_remembered" in state:  # as a dict, so that pickles name no private class
+            state["_remembered"] = asdict(state["_remembered"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_remembered" in state:
+            state = {**state, "_remembered": RememberedModel(**state["_remembered"])}
+        super().__setstate__(state)
+
     # ---------------------------------------------------------------- tokens and cache, for people
 
     def tokenize(self, X: Any) -> list[tuple[list[str], list[tuple[int, int]]]]:
@@ -228,12 +242,13 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         return result
 
     def cache_info(self) -> dict[str, Any] | None:
-        """What the cache holds of vectors made with exactly these settings; None with ``cache_dir=None``.
+        """What the cache holds of vectors with exactly these settings; None with ``cache_dir=None``.
 
         Returns
         -------
         dict or None
-            ``folder``, ``n_texts``, ``n_distinct``, ``n_tokens``, ``n_bytes``, ``n_shards``, as `TokenStore.info`.
+            ``folder``, ``n_texts`` (a text that two processes encoded counts twice), ``n_distinct`` texts,
+            ``n_tokens``, ``n_bytes`` of the files, ``n_shards`` (files).
         """
         cache = self._cache(self._files())
         return None if cache is None else cache.store.info()

@@ -1030,8 +1030,7 @@ def test_figures_in_the_docs(minilm, tmp_path):
 
 SKOPS_TYPES = [
     "skspace._classifier.SpaceClassifier",
-    "skspace._encoding.token_encoder.TokenEncoder",
-    "skspace._encoding.model_files.RememberedModel",
+    "skspace.TokenEncoder",
 ]
 
 
