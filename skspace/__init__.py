@@ -11,17 +11,15 @@ if TYPE_CHECKING:
     from skspace._encoding.token_encoder import TokenEncoder
     from skspace._input.ragged import RaggedArray
     from skspace._model.concept_operators import ConceptOperators
-    from skspace._store.token_store import TokenStore
 
 __version__ = "0.1.0"
-__all__ = ["ConceptOperators", "RaggedArray", "SpaceClassifier", "TokenEncoder", "TokenStore", "__version__"]
+__all__ = ["ConceptOperators", "RaggedArray", "SpaceClassifier", "TokenEncoder", "__version__"]
 
 _HOMES = {
     "ConceptOperators": "_model.concept_operators",
     "RaggedArray": "_input.ragged",
     "SpaceClassifier": "_classifier",
     "TokenEncoder": "_encoding.token_encoder",
-    "TokenStore": "_store.token_store",
 }
 
 

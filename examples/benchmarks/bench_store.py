@@ -23,7 +23,8 @@ import common
 import numpy as np
 from bench_memory import MB, Peak
 
-from skspace import RaggedArray, TokenStore
+from skspace import RaggedArray
+from skspace._store.token_store import TokenStore
 
 SHARD_BYTES = 64 * 2**20
 NAMESPACE = {"benchmark": "bench_store"}

@@ -24,6 +24,7 @@ __all__ = [
     "RememberedModel",
     "find_model_files",
     "find_remembered",
+    "is_same_model",
 ]
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -89,9 +90,11 @@ class ModelFiles:
     @property
     def weights(self) -> str:
         """A digest of the weights alone, which is the same for the hub's copy and for the extra `minilm`."""
-        paths = next((found for kind in _WEIGHTS if (found := sorted(self.folder.glob(kind)))), [])
-        digests = sorted(self.digests.get(path.name) or _sha256_of_blob(path) for path in paths)
-        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        if "_weights" not in self.__dict__:
+            paths = next((found for kind in _WEIGHTS if (found := sorted(self.folder.glob(kind)))), [])
+            digests = sorted(self.digests.get(path.name) or _sha256_of_blob(path) for path in paths)
+            self.__dict__["_weights"] = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        return str(self.__dict__["_weights"])
 
     def check_unchanged(self) -> None:
         """Compare a folder with what it was when it was found.
@@ -141,12 +144,16 @@ class RememberedModel:
     config: dict[str, Any] = field(compare=False)
 
     def is_same_as(self, files: ModelFiles) -> bool:
-        if files.identity == self.identity:
-            return True
-        # One of them came from the hub, under the name of a commit: the weights tell. Two folders are compared file by
-        # file, for their tokenizers may differ.
-        folders = files.identity.startswith(_FOLDER) and self.identity.startswith(_FOLDER)
-        return not folders and files.weights == self.weights
+        return is_same_model((self.identity, self.weights), (files.identity, files.weights))
+
+
+def is_same_model(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether two models, each given by identity and digest of the weights, give the same vectors."""
+    (identity, weights), (other_identity, other_weights) = one, other
+    # Equal weights suffice if one model came from the hub, since its identity is the name of a commit. Two folders are
+    # compared file by file: their tokenizers may differ.
+    folders = identity.startswith(_FOLDER) and other_identity.startswith(_FOLDER)
+    return identity == other_identity or (not folders and weights == other_weights)
 
 
 def find_model_files(model: str, revision: str | None = None) -> ModelFiles:

@@ -11,6 +11,7 @@ import torch
 
 from skspace._encoding.frozen_transformer import FrozenTransformer
 from skspace._encoding.model_files import ModelFiles
+from skspace._encoding.vector_spec import VectorSpec
 from skspace._store.cache_folder import CacheLimit, cache_folder
 from skspace._store.token_store import TokenStore
 
@@ -78,10 +79,11 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-def shared_cache(cache_dir: str, max_bytes: int | None, namespace: dict[str, Any], name: str) -> Cache:
+def shared_cache(cache_dir: str, max_bytes: int | None, spec: VectorSpec, model_name: str) -> Cache:
     folder = cache_folder(cache_dir)
-    key = (folder, max_bytes, *namespace.values())
+    key = (folder, max_bytes, spec)
     with _sharing:
         if key not in _caches:
-            _caches[key] = Cache(TokenStore(folder, namespace, name), CacheLimit(folder, max_bytes))
+            store = TokenStore(folder, spec.namespace(), f"{model_name}-layer{spec.layer}")
+            _caches[key] = Cache(store, CacheLimit(folder, max_bytes))
         return _caches[key]

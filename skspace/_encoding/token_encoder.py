@@ -10,6 +10,7 @@ import os
 import time
 import weakref
 from collections.abc import Sequence
+from dataclasses import asdict
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -26,6 +27,7 @@ from skspace._encoding.encoding_job import EncodingJob, divide
 from skspace._encoding.frozen_transformer import FrozenTransformer, read_config
 from skspace._encoding.model_files import DEFAULT_MODEL, ModelFiles, RememberedModel, find_model_files, find_remembered
 from skspace._encoding.shared import Cache, shared_cache, shared_transformer
+from skspace._encoding.vector_spec import VectorSpec
 from skspace._input.ragged import RaggedArray
 from skspace._input.texts import check_texts
 from skspace._runtime.devices import check_not_lost, pick_device, pick_dtype, precision
@@ -103,6 +105,8 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     >>> encoder.transform(["Hello world", ""])
     <RaggedArray: 2 texts, 6 tokens, 384 features, float16>
     """
+
+    __module__ = "skspace"  # what pickles, skops and messages name
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "model": [str, os.PathLike],
@@ -201,6 +205,17 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         tags.requires_fit = False
         return tags
 
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())
+        if "_remembered" in state:  # as a dict, so that pickles name no private class
+            state["_remembered"] = asdict(state["_remembered"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_remembered" in state:
+            state = {**state, "_remembered": RememberedModel(**state["_remembered"])}
+        super().__setstate__(state)
+
     # ---------------------------------------------------------------- tokens and cache, for people
 
     def tokenize(self, X: Any) -> list[tuple[list[str], list[tuple[int, int]]]]:
@@ -227,12 +242,13 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         return result
 
     def cache_info(self) -> dict[str, Any] | None:
-        """What the cache holds of vectors made with exactly these settings; None with ``cache_dir=None``.
+        """What the cache holds of vectors with exactly these settings; None with ``cache_dir=None``.
 
         Returns
         -------
         dict or None
-            ``folder``, ``n_texts``, ``n_distinct``, ``n_tokens``, ``n_bytes``, ``n_shards``, as `TokenStore.info`.
+            ``folder``, ``n_texts`` (a text that two processes encoded counts twice), ``n_distinct`` texts,
+            ``n_tokens``, ``n_bytes`` of the files, ``n_shards`` (files).
         """
         cache = self._cache(self._files())
         return None if cache is None else cache.store.info()
@@ -434,16 +450,22 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     def _cache(self, files: ModelFiles | RememberedModel) -> Cache | None:
         if self.cache_dir is None:
             return None
-        layer = self._layer(files)
-        namespace = {
-            "model": files.identity,
-            "layer": layer,
-            "max_length": int(self.max_length),
-            "special_tokens": self.special_tokens,
-            "computed": precision(self._dtype(files, self._device()), self._device()),
-            "stored": "float16",
-        }
-        return shared_cache(os.fspath(self.cache_dir), self._max_bytes(), namespace, f"{files.name}-layer{layer}")
+        spec = self._vector_spec(files)
+        return shared_cache(os.fspath(self.cache_dir), self._max_bytes(), spec, files.name)
+
+    def _vector_spec(self, files: ModelFiles | RememberedModel | None = None) -> VectorSpec:
+        """What determines the vectors of this encoder; of a fitted classifier's, with the model that it remembers."""
+        files = self._files() if files is None else files
+        device = self._device()
+        return VectorSpec(
+            model=files.identity,
+            weights=files.weights,
+            layer=self._layer(files),
+            max_length=int(self.max_length),
+            special_tokens=self.special_tokens,
+            computed=precision(self._dtype(files, device), device),
+            stored="float16",
+        )
 
     def _max_bytes(self) -> int | None:
         if self.cache_max_bytes != "auto":

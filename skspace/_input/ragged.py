@@ -66,6 +66,7 @@ class RaggedArray:
     array([0, 3, 5])
     """
 
+    __module__ = "skspace"  # what pickles and messages name
     ndim = 1
 
     def __init__(self, values: ArrayLike, offsets: ArrayLike) -> None:

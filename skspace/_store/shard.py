@@ -176,7 +176,7 @@ class Reader:
             there = identity_of(os.stat(self.path)) == self.identity
         except OSError:
             there = False
-        if there:
+        if there:  # a pickle names skspace._store.shard._reader: it is for other processes, not for keeping
             return _reader, (self.path, self.begin, *self.shape, self.values_digest, self.identity)
         return np.asarray, (self.read_all(),)
 

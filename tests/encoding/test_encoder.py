@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import pickletools
 import shutil
 import subprocess
 import sys
@@ -990,6 +991,20 @@ def test_manners(make):
     encoder.tokenize(["a"])
     assert {k: repr(v) for k, v in vars(encoder).items()} == before
     assert clone(encoder).get_params() == encoder.get_params()
+
+
+@pytest.mark.parametrize("remembers", [False, True])
+def test_pickle_names_no_private_path(make, remembers):
+    encoder = make()
+    rows = encoder.transform(["the parcel"]).in_memory()
+    if remembers:
+        encoder._remember_model()
+    pickled = pickle.dumps([encoder, rows], protocol=2)
+    named = {argument for code, argument, _ in pickletools.genops(pickled) if code.name == "GLOBAL"}
+    assert {name for name in named if "skspace" in name} == {"skspace TokenEncoder", "skspace RaggedArray"}
+    again, _ = pickle.loads(pickled)
+    assert vars(again) == vars(encoder)
+    assert_same(again.transform(["the parcel"]), rows)
 
 
 def test_pickle_holds_no_weights(make):

@@ -561,9 +561,7 @@ def test_vectors_whose_squares_leave_float32(size):
 
 
 def test_vectors_that_cannot_be_squared():
-    with pytest.raises(
-        ValueError, match=r"overflow when squared. Expected a finite mean square, got infinity. Rescale X"
-    ):
+    with pytest.raises(ValueError, match=r"overflow when squared. Expected a finite .*, got infinity. Rescale X"):
         make().fit(np.random.default_rng(0).normal(size=(N, 5)) * 1e200, Y)
 
 

@@ -26,11 +26,12 @@ import pytest
 from sklearn.base import clone
 from tqdm.auto import tqdm
 
-from skspace import TokenEncoder, TokenStore
+from skspace import TokenEncoder
 from skspace._encoding import encoding_job, shared
 from skspace._encoding.frozen_transformer import FrozenTransformer
 from skspace._store import token_store as store_module
 from skspace._store.key_index import text_keys
+from skspace._store.token_store import TokenStore
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "win32", reason="needs fork"),

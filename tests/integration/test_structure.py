@@ -100,7 +100,6 @@ def test_exported_names():
         "RaggedArray",
         "SpaceClassifier",
         "TokenEncoder",
-        "TokenStore",
         "__version__",
     }
     for name in skspace.__all__:

@@ -846,7 +846,7 @@ UNREADABLE = "its model.safetensors cannot be read: not a safetensors file"
         (lambda h, d: with_header(h | {"weight": {}}, d), UNREADABLE),
         (
             lambda h, d: with_header({"A" if k == "coef" else k: v for k, v in h.items()}, d),
-            "other tensors than coef, i",
+            "other tensors than",
         ),
         (lambda h, d: with_header({k: v for k, v in h.items() if k != "coef"}, d), UNREADABLE),
         (lambda h, d: with_header(h | {"more": h["weight"]}, d), UNREADABLE),

@@ -11,12 +11,13 @@ import warnings
 import numpy as np
 import pytest
 
-from skspace import TokenEncoder, TokenStore, cache
+from skspace import TokenEncoder, cache
 from skspace._files import open_files
 from skspace._store import cache_folder as cache_folder_module
 from skspace._store import shard
 from skspace._store.cache_folder import CacheLimit, cache_folder, evict, shard_files
 from skspace._store.key_index import text_keys
+from skspace._store.token_store import TokenStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

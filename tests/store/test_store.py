@@ -19,11 +19,11 @@ import pytest
 from filelock import FileLock
 from safetensors.numpy import load_file, save
 
-from skspace import RaggedArray, TokenStore
+from skspace import RaggedArray
 from skspace._store import shard as shard_module
 from skspace._store import token_store as store_module
 from skspace._store.key_index import text_keys
-from skspace._store.token_store import MAX_PENDING, MAX_SMALL_SHARDS
+from skspace._store.token_store import MAX_PENDING, MAX_SMALL_SHARDS, TokenStore
 
 NAMESPACE = {"model": "tiny", "layer": 2}
 D = 4
