@@ -38,7 +38,6 @@ __all__ = ["SpaceClassifier"]
 # partial_fit's constant rate as a share of a cycle's peak, chosen on TREC and SMA: docs/growing_data.md.
 _STREAM_RATE = 0.25
 _COLUMNS = ("n_features_in_", "feature_names_in_")
-_SAME_VECTORS = ("model", "layer", "max_length", "special_tokens", "revision")  # of a TokenEncoder
 _SAME_OPERATORS = ("n_latent", "n_members", "pooling", "head")
 
 
@@ -437,7 +436,7 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         before = {name: getattr(self.operators_, name) for name in _SAME_OPERATORS}
         now = {name: getattr(self, name) for name in _SAME_OPERATORS}
         now["n_latent"] = self._n_latent(len(self.classes_))
-        before["encoder"], now["encoder"] = _vectors_of(self.encoder_), _vectors_of(encoder)
+        before["encoder"], now["encoder"] = _different_vectors(self.encoder_, encoder)
         for name, value in before.items():
             if now[name] != value:
                 raise ValueError(
@@ -586,7 +585,9 @@ def _product_dtype(encoder: TokenEncoder | None, device: torch.device) -> torch.
     return pick_dtype("auto", device)
 
 
-def _vectors_of(encoder: TokenEncoder | None) -> dict[str, Any] | str:
-    """What decides on an encoder's vectors, but for rounding."""
-    # As str: layer 1 is the first, 1.0 the last; and a model's folder may be a Path.
-    return "precomputed" if encoder is None else {name: str(getattr(encoder, name)) for name in _SAME_VECTORS}
+def _different_vectors(before: TokenEncoder | None, now: TokenEncoder | None) -> tuple[Any, Any]:
+    """For each of two encoders, the values in which their vectors differ; equal if the vectors mean the same."""
+    if before is None or now is None:
+        return before or "precomputed", now or "precomputed"
+    differences = before._vector_spec().differences(now._vector_spec())
+    return {name: pair[0] for name, pair in differences.items()}, {name: pair[1] for name, pair in differences.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from skspace._encoding.model_files import RememberedModel
 from skspace._encoding.token_encoder import TokenEncoder
+from skspace._encoding.vector_spec import VectorSpec
 from skspace._files.safetensors_format import Damage
 from skspace._model.concept_operators import ARGUMENTS
 from skspace._model.fitted_state import FittedState, arrays_of, operators_from_arrays
@@ -28,7 +30,7 @@ from skspace._persistence.folder_format import (
     read_tensors,
 )
 
-__all__ = ["classifier_from_plain", "classifier_to_plain"]
+__all__ = ["classifier_from_plain", "classifier_to_plain", "vector_spec"]
 
 # ---------------------------------------------------------------- to plain values
 
@@ -102,7 +104,7 @@ def _plain_fitted_encoder(encoder: TokenEncoder, share: bool) -> dict[str, Any]:
         encoder._remember_model()
     known = encoder._remembered
     model = {"identity": known.identity, "name": known.name, "weights": known.weights, "config": known.config}
-    return {"parameters": parameters, "model": model}
+    return {"parameters": parameters, "model": model, "vectors": vector_spec(encoder).to_dict()}
 
 
 def _plain_figure(value: Any) -> Any:
@@ -184,7 +186,26 @@ def _fitted_encoder(plain: dict[str, Any] | None, config: Mapping[str, Any]) -> 
         raise Damage(f"its {CONFIG} names an encoder that gives no token embeddings")
     identity, name, weights = (entry(model, key, str) for key in ("identity", "name", "weights"))
     encoder._remembered = RememberedModel(identity, name, weights, {"num_hidden_layers": depth, "model_type": kind})
+    _check_vectors(encoder, entry(plain, "vectors", dict), config)
     return encoder
+
+
+def _check_vectors(encoder: TokenEncoder, plain: dict[str, Any], config: Mapping[str, Any]) -> None:
+    """Compare what the encoder would give here with what the classifier learned from."""
+    try:
+        differences = VectorSpec.from_dict(plain).differences(vector_spec(encoder))
+    except ValueError as error:
+        version = config["skspace_version"]
+        raise Damage(f"its {CONFIG}, written by skspace {version:.40}, is refused: {error}") from error
+    if differences:
+        raise Damage(f"its {CONFIG} describes vectors that its encoder does not give: {differences!s:.300}")
+
+
+def vector_spec(encoder: TokenEncoder) -> VectorSpec:
+    """The vector specification of an encoder whose device this machine may lack."""
+    here = copy(encoder)
+    here.device = "cpu"
+    return here._vector_spec()
 
 
 def _history(plain: list[Any]) -> list[dict[str, Any]]:

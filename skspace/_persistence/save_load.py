@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skspace._encoding.token_encoder import TokenEncoder
 from skspace._files.safetensors_format import Damage
 from skspace._model.fitted_state import FittedState
-from skspace._persistence.classifier_state import classifier_from_plain, classifier_to_plain
+from skspace._persistence.classifier_state import classifier_from_plain, classifier_to_plain, vector_spec
 from skspace._persistence.folder_format import (
     CONFIG,
     WEIGHTS,
@@ -27,6 +26,7 @@ from skspace._persistence.folder_format import (
 from skspace._persistence.hub import download, upload
 from skspace._persistence.model_card import check_metrics, model_card
 from skspace._runtime.devices import pick_device
+from skspace._runtime.messages import warn
 
 __all__ = ["Persistence"]
 
@@ -225,7 +225,6 @@ def _move_encoder(clf: Any, given: Any) -> None:
         raise ValueError("The 'encoder' parameter must be None for a classifier of vectors. Got one all the same.")
     if isinstance(given, TokenEncoder):
         moved = clone(given)
-        _check_same_vectors(fitted, moved)
         clf.encoder = given
     elif isinstance(given, (str, os.PathLike)):
         elsewhere = {"model": os.fspath(given), "revision": None}
@@ -237,24 +236,19 @@ def _move_encoder(clf: Any, given: Any) -> None:
             f"The 'encoder' parameter must be a folder, a hub id, a TokenEncoder or None. Got {given!r:.80} instead."
         )
     moved._remembered = fitted._remembered
+    _check_same_vectors(fitted, moved)
     clf.encoder_ = moved
 
 
 def _check_same_vectors(fitted: TokenEncoder, given: TokenEncoder) -> None:
-    known = fitted._remembered
-    wanted, got = (
-        {
-            "layer": encoder._layer(known),
-            "max_length": encoder.max_length,
-            "special_tokens": encoder.special_tokens,
-            "pooling": encoder.pooling,
-        }
-        for encoder in (fitted, given)
-    )
-    if wanted != got:
+    if given.pooling is not None:
+        raise ValueError(f"The 'encoder' parameter must have pooling=None. Got pooling={given.pooling!r} instead.")
+    differences = vector_spec(fitted).differences(vector_spec(given))
+    if differences:
+        expected, got = ({name: pair[i] for name, pair in differences.items()} for i in (0, 1))
         raise ValueError(
-            f"The 'encoder' parameter must give the vectors that the classifier was fitted on: expected {wanted}, got "
-            f"{got}."
+            "The 'encoder' parameter must give the vectors that the classifier was fitted on. Expected "
+            f"{expected}, got {got}."
         )
 
 
@@ -265,11 +259,9 @@ def _leave_missing_devices(clf: Any) -> None:
         for holder in holders:
             if holder.device in missing:
                 holder.device = "auto"
-        warnings.warn(
+        warn(
             f"This machine lacks the device {', '.join(sorted(missing)):.80} that the classifier was saved with; it is "
-            "device='auto' now. The encoder computes in another type there, perhaps, if its dtype is 'auto'.",
-            UserWarning,
-            stacklevel=3,  # from_pretrained, its caller
+            "device='auto' now. If the encoder's dtype is 'auto', it may use a different dtype on this machine."
         )
 
 

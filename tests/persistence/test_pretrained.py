@@ -402,16 +402,43 @@ def test_a_changed_tokenizer_is_another_encoder(movable):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"layer": 1}, r"expected {'layer': 2, .*got {'layer': 1"),
-        ({"max_length": 9}, "got {.*'max_length': 9"),
-        ({"special_tokens": "drop"}, "got {.*'special_tokens': 'drop'"),
-        ({"pooling": "mean"}, "got {.*'pooling': 'mean'"),
+        ({"layer": 1}, r"vectors that the classifier was fitted on\. Expected {'layer': 2}, got {'layer': 1}"),
+        ({"max_length": 9}, r"Expected {'max_length': 256}, got {'max_length': 9}"),
+        ({"special_tokens": "drop"}, r"got {'special_tokens': 'drop'}"),
+        ({"pooling": "mean"}, r"must have pooling=None\. Got pooling='mean'"),
     ],
 )
 def test_encoder_of_other_settings(movable, settings, message):
-    with pytest.raises(ValueError, match=r"must give the vectors that the classifier was fitted on: .*" + message):
+    with pytest.raises(ValueError, match=message):
         load(movable.saved, encoder=TokenEncoder(movable.model, **settings))
     load(movable.saved, encoder=TokenEncoder(movable.model, layer=2, batch_tokens=8))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda v: v.update(window=9),
+            r"is refused: These vectors depend on window, which this version",
+        ),
+        (lambda v: v.pop("layer"), r"is refused: The description of the vectors lacks 'layer'"),
+        (lambda v: v.update(layer="2"), r"'layer' of the vectors must be of type int. Got '2'"),
+        (lambda v: v.update(layer=1), r"describes vectors that its encoder does not give: {'layer': \(1, 2\)}"),
+    ],
+)
+def test_vectors_of_another_kind(movable, change, message):
+    rewrite(movable.saved, lambda c: change(c["encoder"]["vectors"]) and None)
+    with pytest.raises(OSError, match=message):
+        load(movable.saved)
+
+
+def test_another_model_in_the_same_folder_is_not_continued(movable, tiny_models):
+    """The same name, other weights: vectors of another meaning."""
+    clf = load(movable.saved).set_params(warm_start=True)
+    shutil.rmtree(movable.model)
+    shutil.copytree(tiny_models["distilbert"], movable.model)
+    with pytest.raises(ValueError, match=r"The 'encoder' parameter .* must be what it was .*, {'model': 'files:"):
+        clf.fit(TEXTS, LABELS)
 
 
 def test_encoder_where_there_is_none(saved):
@@ -454,6 +481,7 @@ def test_a_lying_folder_writes_under_the_name_of_what_was_loaded(movable, tiny_m
             "identity": "hub:a/b@" + "c" * 40,
             "config": {"num_hidden_layers": 90, "model_type": ""},
         }
+        config["encoder"]["vectors"] |= {"model": "hub:a/b@" + "c" * 40, "layer": 60}
 
     rewrite(movable.saved, lie)
     clf = load(movable.saved)
