@@ -1,6 +1,6 @@
 """Labelled: checked texts with their labels, weights and validation split, before anything is encoded.
 
-All that can be wrong with labels and weights is found here, so that nobody waits for the encoder first.
+Everything that can be wrong with labels and weights is found here, before the encoder has worked for hours.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What users hand over as labels, as an array that scikit-learn's tools agree on.
+"""Check the labels that users pass, and turn them into an array that scikit-learn's tools agree on.
 
-Mixed and missing labels are found before numpy turns them into text: ``np.asarray([1, "a"])`` says nothing.
+Mixed and missing labels are found before NumPy turns them into text, as ``np.asarray([1, "a"])`` does silently.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def check_labels(y: Any, *, n_rows: int, estimator: str) -> NDArray[Any]:
     Parameters
     ----------
     y : array-like of shape (n_texts,) or (n_texts, n_classes)
-        A matrix of zeros and ones means several labels a text.
+        A matrix of zeros and ones means several labels per text.
     n_rows : int
         Rows of X.
     estimator : str
-        What the error messages call the asker.
+        Name for the error messages.
 
     Returns
     -------
     ndarray of shape (n_texts,) or, of int64, (n_texts, n_classes)
-        Objects that are all bool or all int become arrays of that kind; str stay as they are.
+        Objects that are all bool or all int become arrays of that type; str stay as they are.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def check_labels(y: Any, *, n_rows: int, estimator: str) -> NDArray[Any]:
         continuous values.
     """
     if y is None:
-        raise ValueError(f"{estimator} requires y to be passed, but the target y is None. Give one label a text.")
+        raise ValueError(f"{estimator} requires y to be passed, but the target y is None. Pass one label per text.")
     labels = _as_array(y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         warn(
@@ -74,7 +74,7 @@ def _as_array(y: Any) -> NDArray[Any]:
         y = np.asarray(y)
     if isinstance(y, (str, bytes, Mapping, Set)) or not hasattr(y, "__len__"):
         raise ValueError(
-            f"y should be a 1d array, got {y!r:.60} instead. Expected one label a text in a list, array or Series."
+            f"y should be a 1d array, got {y!r:.60} instead. Expected one label per text in a list, array or Series."
         )
     if isinstance(y, np.ndarray):
         return y.astype(object) if y.dtype.kind == "T" else y
@@ -103,7 +103,7 @@ def _one_kind(labels: NDArray[Any]) -> NDArray[Any]:
                 raise ValueError(
                     f"Labels that are int must fit 64 bits. Got {labels[row]} in row {row} instead; use str labels."
                 ) from error
-        elif kinds == {"str"}:  # members of an Enum and numpy's str_ too become plain str
+        elif kinds == {"str"}:  # members of an Enum and NumPy's str_ become plain str too
             labels = np.array([str.__str__(label) for label in labels], dtype=object)
         else:
             raise ValueError(
@@ -144,8 +144,8 @@ def _indicator_matrix(labels: NDArray[Any]) -> NDArray[np.int64]:
         numbers = np.array([[np.nan]])
     if not np.isin(numbers, (0, 1)).all():
         raise ValueError(
-            f"A y of two dimensions must be a matrix of zeros and ones, one column a class. Got shape {labels.shape} "
+            f"A y of two dimensions must be a matrix of zeros and ones, one column per class. Got shape {labels.shape} "
             "with other values instead. Use MultiLabelBinarizer for lists of labels, or one column for one "
-            "label a text."
+            "label per text."
         )
     return numbers.astype(np.int64)

@@ -1,8 +1,7 @@
-"""RaggedArray: texts of different length as one array of token vectors.
+"""RaggedArray: token vectors of texts of different lengths, indexed like an array of texts.
 
-Numpy only. A row is a text, an array of shape (n_tokens of that text, n_features). Rows point into
-*segments*, which are arrays in memory or readers of a file, so that any subset in any order costs no copy until the
-vectors themselves are asked for. This file knows nothing of encoders, stores or torch.
+A row is a text, an array of shape (its n_tokens, n_features). Rows point into *segments*, which are arrays in memory or
+readers of a file. So a subset in any order copies nothing until its vectors are read.
 """
 
 from __future__ import annotations

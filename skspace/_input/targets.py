@@ -1,7 +1,6 @@
-"""Labels to what is trained on: classes, targets, weights, and which texts are held out.
+"""Labels to classes, targets, weights and a validation split.
 
-Numpy and scikit-learn only. A text of weight 2 counts as two texts everywhere here, and one of weight 0 never
-gets here.
+Weight 2 counts a text twice everywhere here; texts of weight 0 are dropped first.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ __all__ = ["class_weights", "classes_and_targets", "drop_absent", "group_texts",
 
 
 def drop_absent(X: Any, y: NDArray[Any], sample_weight: Any) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
-    """The texts of a weight above 0, their labels and their weights."""
+    """Keep the texts with a weight above 0, their labels and their weights."""
     if sample_weight is None:
         return X, y, np.ones(len(y))
     sample_weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
     rows = np.flatnonzero(sample_weight > 0)
-    if not len(rows):  # scikit-learn says so itself from version 1.9 on
+    if not len(rows):  # scikit-learn checks this itself from version 1.9 on
         raise ValueError(
-            f"sample_weight must contain at least one non-zero number. Got 0 for all of {len(y)} texts instead; leave "
-            "it out, or give texts that count a weight above 0."
+            f"sample_weight must contain at least one non-zero number. Got 0 for all {len(y)} texts; omit it, or give "
+            "some texts a positive weight."
         )
     X = X[rows] if isinstance(X, RaggedArray) else [X[i] for i in rows]
     return X, y[rows], sample_weight[rows]
@@ -49,17 +48,17 @@ def classes_and_targets(
     y : ndarray of shape (n_texts,) or (n_texts, n_classes)
         As `check_labels` returns it.
     known : (classes, multilabel) or None
-        Of the training that goes on.
+        Of the training that is continued.
     given : array-like of shape (n_classes,) or None
-        In a stream, all labels that will ever come; may be None where they are known.
+        In a stream, all labels that will ever occur; may be None if they are known.
     stream : bool
         Classes may be absent from y.
 
     Raises
     ------
     ValueError
-        If y has one class, others than those known, or a label that is not among them; if `given` is missing, no list
-        of labels, or not what is known.
+        If y has only one class, a label that is not among the known classes, or, outside a stream, other classes than
+        these; if `given` is missing, is not a list of labels, or differs from the known classes.
     """
     if known is None:
         classes = _check_given(given, y) if stream else _find(y)
@@ -75,7 +74,7 @@ def classes_and_targets(
     if given is not None and (again := _check_given(given, y)).tolist() != classes.tolist():
         raise ValueError(
             f"`classes={again.tolist()}` is not the same as on last call to partial_fit, was: {classes.tolist()}. "
-            "Leave it out; new classes need a new fit."
+            "Omit it; new classes need a new fit."
         )
     return classes, targets
 
@@ -86,7 +85,7 @@ def _find(y: NDArray[Any]) -> NDArray[Any]:
     classes = np.unique(y)
     if len(classes) < 2:
         raise ValueError(
-            "SpaceClassifier needs texts of at least two classes to tell apart. Got one class only: "
+            "SpaceClassifier needs texts of at least two classes. Got one class only: "
             f"{classes[0]!r} (texts of sample_weight 0 do not count)."
         )
     return classes
@@ -95,7 +94,7 @@ def _find(y: NDArray[Any]) -> NDArray[Any]:
 def _check_given(classes: Any, y: NDArray[Any]) -> NDArray[Any]:
     if classes is None and y.ndim == 1:
         raise ValueError(
-            "classes must be passed on the first call to partial_fit. Got None; give all labels that will ever come."
+            "classes must be passed on the first call to partial_fit. Got None; pass all labels that will ever occur."
         )
     if classes is None:
         return np.arange(y.shape[1])
@@ -105,8 +104,8 @@ def _check_given(classes: Any, y: NDArray[Any]) -> NDArray[Any]:
         raise ValueError(f"The 'classes' argument of partial_fit must be a list of labels. {error}") from error
     if y.ndim == 2 and not np.array_equal(labels, np.arange(y.shape[1])):
         raise ValueError(
-            f"With several labels a text, 'classes' must be the numbers of the {y.shape[1]} columns of y. Got "
-            f"{labels.tolist()} instead; leave it out."
+            f"With several labels per text, 'classes' must be the numbers of the {y.shape[1]} columns of y. Got "
+            f"{labels.tolist()} instead; omit it."
         )
     if len(labels) < 2 and y.ndim == 1:
         raise ValueError(f"The 'classes' argument of partial_fit must name two classes or more. Got {labels.tolist()}.")
@@ -115,11 +114,11 @@ def _check_given(classes: Any, y: NDArray[Any]) -> NDArray[Any]:
 
 def _as_targets(y: NDArray[Any], classes: NDArray[Any], *, multilabel: bool) -> NDArray[np.int64]:
     if (y.ndim == 2) != multilabel:
-        kinds = ["one label a text", "a matrix of zeros and ones"]
+        kinds = ["one label per text", "a matrix of zeros and ones"]
         raise ValueError(f"y must be {kinds[multilabel]}, as before. Got {kinds[not multilabel]} instead.")
     if y.ndim == 2:
         if y.shape[1] != len(classes):
-            raise ValueError(f"y must have {len(classes)} columns, a class each. Got {y.shape[1]} columns instead.")
+            raise ValueError(f"y must have {len(classes)} columns, one per class. Got {y.shape[1]} columns instead.")
         return y
     index = {label: i for i, label in enumerate(classes.tolist())}
     targets = np.array([index.get(label, -1) for label in y.tolist()], dtype=np.int64)
@@ -127,8 +126,8 @@ def _as_targets(y: NDArray[Any], classes: NDArray[Any], *, multilabel: bool) -> 
         unknown = y.tolist()[int(targets.argmin())]
         known = ", ".join(map(repr, classes.tolist()[:20])) + ", …" * (len(classes) > 20)
         raise ValueError(
-            f"y has a label that is not among the classes: {unknown!r}. Expected one of {known}. A first call of "
-            "partial_fit must name in 'classes' all labels that will ever come; fit learns new ones from scratch."
+            f"y has a label that is not among the classes: {unknown!r}. Expected one of {known}. Name "
+            "all labels that will ever occur in 'classes' at the first call of partial_fit, or start afresh with fit."
         )
     return targets
 
@@ -146,15 +145,16 @@ def class_weights(
 ) -> NDArray[np.float64]:
     """Weight of every class, (n_classes,).
 
-    One label a text: "balanced" is scikit-learn's; the mean is 1 over the texts or, in a stream, where a text's weight
-    must not depend on those that come with it, over the classes. Several labels: "balanced" makes the texts that have
-    a class weigh as much as those that lack it (1 where all have it, or none), and the mean is left alone.
+    With one label per text, "balanced" is scikit-learn's. The weights' mean over the texts is 1; in a stream their mean
+    over the classes, since a text's weight must not depend on the other texts of the call. With several labels per
+    text, "balanced" gives the texts that have a class the same total weight as those that lack it (1 if all or none
+    have it), and the mean is not normalised.
 
     Raises
     ------
     ValueError
-        If a class is missing from a dict that has keys which are no class (some may be left out: 1), or a weight is
-        negative, undefined or infinite, or all are 0.
+        If a dict lacks a class and has keys that are not classes, or a weight is negative or not finite, or all are 0.
+        A dict may omit classes: their weight is 1.
     """
     if class_weight is None:
         return np.ones(len(classes))
@@ -163,16 +163,16 @@ def class_weights(
         missing = [label for label in labels if label not in class_weight]
         if missing and len(labels) - len(missing) != len(class_weight):
             raise ValueError(
-                f"The classes, {missing}, are not in class_weight. Got keys {list(class_weight)}, some of which are no "
-                "class; a class that is left out has weight 1."
+                f"The classes, {missing}, are not in class_weight. Got keys {list(class_weight)}, which are not all "
+                "classes. Correct them; omitted classes have weight 1."
             )
         by_class = np.array([class_weight.get(label, 1.0) for label in labels], dtype=np.float64)
     else:
         by_class = _balanced(targets, len(classes), _mean_one(sample_weight))
     if not (np.isfinite(by_class).all() and (by_class >= 0).all() and (by_class > 0).any()):
         raise ValueError(
-            "The 'class_weight' parameter of SpaceClassifier must give finite weights that are not negative, "
-            f"and leave some class a positive weight. Got {class_weight!r} instead."
+            "The 'class_weight' parameter of SpaceClassifier must give finite, non-negative weights, and "
+            f"at least one positive weight. Got {class_weight!r} instead."
         )
     if targets.ndim == 2:
         return by_class
@@ -197,14 +197,14 @@ def text_weights(
         weights = weights * by_class[targets]
     if not weights.any():
         raise ValueError(
-            "Texts to learn from must have some weight. Got texts only of classes that have weight 0 in class_weight; "
-            "leave them out."
+            "Some text must have a positive weight. Got texts only of classes that have weight 0 in class_weight; "
+            "omit them, or raise a class's weight."
         )
     return weights
 
 
 def _mean_one(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    weights = weights / weights.max()  # so that the mean cannot overflow
+    weights = weights / weights.max()  # the mean cannot overflow then
     return weights / weights.mean()
 
 
@@ -227,7 +227,7 @@ def split_groups(
     strata = None
     if targets.ndim == 1:
         counts = np.bincount(targets[first])
-        candidates = candidates[counts[targets[first]] > 1]  # the only text of a class is needed to learn the class
+        candidates = candidates[counts[targets[first]] > 1]  # a class with one text needs it for training
         strata = targets[first][candidates]
     n_held_out = max(1, round(fraction * len(first)))
     if len(candidates) <= n_held_out:
@@ -236,7 +236,7 @@ def split_groups(
             f"classes with more than one, and {n_held_out} to hold out (validation_fraction={fraction})."
         )
     if strata is not None and min(n_held_out, len(candidates) - n_held_out) < len(np.unique(strata)):
-        strata = None  # too few to give each class a share
+        strata = None  # too few texts for a share of each class
     _, held_out = train_test_split(candidates, test_size=n_held_out, stratify=strata, random_state=random_state)
     chosen = np.isin(groups, held_out)
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)

@@ -1,7 +1,6 @@
-"""What users hand over as texts, as a list of str.
+"""Check the texts that users pass, and turn them into a list of str.
 
-Standard library and numpy only. Containers of pandas, polars and pyarrow are recognised by their methods, so
-that none of those libraries is imported or needed.
+Containers of pandas, polars and pyarrow are recognised by their methods; none of these libraries is imported.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def check_texts(X: Any, *, name: str = "X") -> list[str]:
     X : list, tuple, 1-D array, (n, 1) array, Series, pyarrow array, or data frame of one column
         An empty or blank text is legal. Lone surrogates, which UTF-8 cannot carry, become U+FFFD.
     name : str, default="X"
-        What the error messages call it.
+        Name for the error messages.
 
     Returns
     -------
@@ -33,7 +32,7 @@ def check_texts(X: Any, *, name: str = "X") -> list[str]:
     Raises
     ------
     TypeError
-        If X is no such container, a bare string, or holds anything but str; the first such row is named.
+        If X is not such a container or holds anything but str; the message names the first such row.
     ValueError
         If X is empty, has more than one column or a text is missing (None, NaN, NA).
     """

@@ -1,15 +1,13 @@
 """A fitted classifier as a folder of plain files: their format, and reading them without trust.
 
-Knows neither estimators nor torch. The folder holds three files:
-
-    config.json        what can be said in JSON; with `FORMAT`, a version, the size and SHA-256 of the weights, and a
-                       checksum of its own
+    config.json        everything that fits JSON; with `FORMAT`, a version, size and SHA-256 of the weights, and its own
+                       checksum
     model.safetensors  the parameters of ConceptOperators, see `tensor_shapes`
     README.md          a model card, for people and the hub; never read
 
-A checksum notices accidents, not malice: who writes a folder can compute it. So every size is compared with the shapes
-and the file before anything is allocated, and no value is used before its type is known. A folder is written beside its
-place and renamed.
+A checksum notices accidents, not malice: anyone who writes a folder can compute it. So every size is compared with the
+shapes and the file before anything is allocated, and every value's type is checked before it is used. A folder is
+written beside its place and renamed.
 """
 
 from __future__ import annotations
@@ -66,12 +64,12 @@ _NUMBERS = {
 def write_folder(
     folder: Path, content: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], card: str, *, overwrite: bool
 ) -> None:
-    """Write a classifier; a folder that is there stays as it is until the new one is complete.
+    """Write a classifier; an existing folder is replaced only when the new one is complete.
 
     Raises
     ------
     ValueError
-        If the content is larger than what would be read.
+        If the content is larger than `read_config` and `read_tensors` accept.
     OSError
         See `check_target`, or if the disk refuses.
     """
@@ -87,8 +85,8 @@ def write_folder(
     written = (json.dumps(config, indent=1, allow_nan=False) + "\n").encode()
     if len(written) > _MAX_CONFIG_BYTES or len(weights) > _MAX_WEIGHTS_BYTES:
         raise ValueError(
-            f"A classifier is saved with up to {_MAX_CONFIG_BYTES} bytes of labels, history and parameters and "
-            f"{_MAX_WEIGHTS_BYTES} of weights. Got {len(written)} and {len(weights)} instead."
+            f"A saved classifier holds at most {_MAX_CONFIG_BYTES} bytes of labels, history and parameters and "
+            f"{_MAX_WEIGHTS_BYTES} bytes of weights. Got {len(written)} and {len(weights)} instead."
         )
     _replace_folder(folder, {CONFIG: written, WEIGHTS: weights, CARD: card.encode()}, overwrite=overwrite)
 
@@ -96,16 +94,18 @@ def write_folder(
 def check_target(folder: Path, *, overwrite: bool) -> None:
     """Raise FileExistsError if a classifier may not be written to `folder`."""
     if folder.is_symlink():
-        raise FileExistsError(f"{folder} is a link, which is not written through. Give the folder that it points to.")
+        raise FileExistsError(
+            f"{folder} is a link, and links are not followed when writing. Give the folder that it points to."
+        )
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise FileExistsError(f"{folder} must be a folder, or absent. Got a file instead; give another name.")
+        raise FileExistsError(f"{folder} must be a folder, or not exist. Got a file instead; give another name.")
     names = {path.name for path in folder.iterdir()}
     if names and not (_is_ours(folder) and names <= {CONFIG, WEIGHTS, CARD}):
         raise FileExistsError(
-            f"{folder} must be absent, empty, or hold nothing but a classifier saved before. Got a folder with "
-            f"{', '.join(sorted(names)[:5])} instead, of which nothing is deleted; give another folder."
+            f"{folder} must not exist, be empty, or hold only a saved classifier. Got a folder with "
+            f"{', '.join(sorted(names)[:5])} instead. Nothing was deleted; give another folder."
         )
     if names and not overwrite:
         raise FileExistsError(f"{folder} holds a saved classifier. Give another folder, or overwrite=True.")
@@ -137,7 +137,7 @@ def _replace_folder(folder: Path, files: Mapping[str, bytes], *, overwrite: bool
 
 
 def _swap(folder: Path, new: Path, old: Path) -> None:
-    """Put `new` in the place of `folder`; if that fails, what was there is there again."""
+    """Replace `folder` by `new`; if that fails, restore `folder`."""
     try:
         if folder.exists():
             os.rename(folder, old)
@@ -152,12 +152,12 @@ def _swap(folder: Path, new: Path, old: Path) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What config.json says, its format and checksum compared; the types of its values are still to be checked.
+    """Read config.json and check its format and checksum; the types of its values remain to be checked.
 
     Raises
     ------
     Damage
-        If it is none of ours, of a newer format, or damaged.
+        If it is of another program or another format version, or damaged.
     OSError
         If it cannot be read.
     """
@@ -183,7 +183,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """The parameters that belong to a config.
+    """Read the parameters that belong to a config.
 
     Raises
     ------
@@ -232,7 +232,7 @@ def tensor_shapes(operators: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def entry(content: Mapping[str, Any], name: str, kind: type | tuple[type | None, ...]) -> Any:
-    """An entry that must be of exactly this type, or one of these; True is no int here."""
+    """An entry, which must have exactly this type, or one of these types; True does not count as an int."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     value = content.get(name)
     if type(value) not in [type(None) if one is None else one for one in kinds]:
@@ -276,7 +276,7 @@ def _no_constant(name: str) -> None:
 
 
 def _open_inside(folder: Path, name: str) -> Any:
-    """Open a regular file of a folder; a link may lead to where the hub's cache keeps it, but not elsewhere."""
+    """Open a regular file of a folder; links may lead into the hub's cache, but nowhere else."""
     try:
         root, path = folder.resolve(), (folder / name).resolve()
     except RuntimeError as error:  # links in a circle
@@ -291,7 +291,7 @@ def _open_inside(folder: Path, name: str) -> Any:
 
 
 def _checksum(config: Mapping[str, Any]) -> str:
-    """Of the content, not of its layout: a tool that changes line ends or indentation does no harm."""
+    """SHA-256 of the content, whatever its layout: tools may change line ends or indentation."""
     try:
         return hashlib.sha256(json.dumps(config, sort_keys=True, allow_nan=False).encode()).hexdigest()
     except (ValueError, RecursionError) as error:
@@ -306,12 +306,12 @@ def skspace_version() -> str:
 
 
 def plain_value(value: Any, name: str) -> Any:
-    """A parameter as JSON has it.
+    """A parameter as a JSON value.
 
     Raises
     ------
     ValueError
-        If it is no str, int, float, bool or None.
+        If it is not a str, int, finite float, bool or None.
     """
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, os.PathLike):
@@ -320,12 +320,12 @@ def plain_value(value: Any, name: str) -> Any:
         return value
     raise ValueError(
         f"save_pretrained writes parameters that are str, int, float, bool or None. Got {name}={value!r:.80} instead; "
-        f"set_params({name}=…) to one of these, or use joblib.dump."
+        f"change it with set_params({name}=…), or use joblib.dump."
     )
 
 
 def labels_to_plain(labels: NDArray[Any]) -> dict[str, Any]:
-    """`classes_` with its type; of str the width too, None for an array of objects."""
+    """`classes_` with its type; for str also the width, or None for an array of objects."""
     values = labels.tolist()
     if labels.dtype.kind == "U":
         return {"type": "str", "width": labels.dtype.itemsize // 4, "values": values}
@@ -340,7 +340,7 @@ def labels_to_plain(labels: NDArray[Any]) -> dict[str, Any]:
 
 
 def labels_from_plain(plain: Mapping[str, Any]) -> NDArray[Any]:
-    """`classes_` again, of the same dtype; sorted and distinct, or it is Damage."""
+    """Undo `labels_to_plain`; labels that are not sorted and distinct are Damage."""
     kind, values = entry(plain, "type", str), entry(plain, "values", list)
     if kind not in {"str", *_NUMBERS}:
         raise Damage(f"in its {CONFIG} labels have the unknown type {kind!r:.40}")

@@ -1,7 +1,4 @@
-"""Files of ours at the Hugging Face hub: fetching named ones, and putting a folder there.
-
-Door to huggingface_hub, with _model_files.
-"""
+"""A saved classifier's files at the Hugging Face hub: download by name, upload of a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ __all__ = ["download", "upload"]
 
 
 def download(repo_id: str, names: Sequence[str], revision: str | None = None) -> Path:
-    """Folder with some files of a repository at the hub: this machine's copy, else downloaded. Nothing else is fetched.
+    """Return a folder with the named files of a repository at the hub; download those that this machine lacks.
 
     Raises
     ------
@@ -31,20 +28,20 @@ def download(repo_id: str, names: Sequence[str], revision: str | None = None) ->
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(names)))
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise OSError(
-            f"There is neither a folder {repo_id!r}, nor can it be had from the hub ({first_line(error)}). Give a "
-            "folder that SpaceClassifier.save_pretrained wrote, or the hub id of one, such as 'me/my-classifier'."
+            f"{repo_id!r} is neither a folder nor available at the hub ({first_line(error)}). Give a folder that "
+            "SpaceClassifier.save_pretrained wrote, or the hub id of one, such as 'me/my-classifier'."
         ) from error
 
 
 def upload(
     folder: Path, repo_id: str, *, private: bool | None, token: str | None, revision: str | None, message: str
 ) -> str:
-    """Put the files of a folder into a repository at the hub, which is made if it is not there.
+    """Upload the files of a folder to a repository at the hub, which is created if needed.
 
     Returns
     -------
     str
-        Address of the commit.
+        URL of the commit.
 
     Raises
     ------
@@ -64,11 +61,11 @@ def upload(
         )
         return str(commit.commit_url)
     except (HFValidationError, HfHubHTTPError, OSError) as error:
-        said = first_line(error)
+        reason = first_line(error)
         if token:
-            said = said.replace(token, "…")
-    # Outside of the handler: what the library said, which nobody here has checked for the token, is not chained.
+            reason = reason.replace(token, "…")
+    # Raised outside the handler, so that the library's own message, which may hold the token, is not chained.
     raise OSError(
-        f"The classifier could not be pushed to {repo_id!r} at the hub: {said}. Check the name, the network and that "
+        f"The classifier could not be pushed to {repo_id!r} at the hub: {reason}. Check the name, the network and that "
         "the token may write there (hf auth login, or token=…)."
     )

@@ -1,7 +1,6 @@
-"""The README.md beside a saved classifier: what it tells apart, how well, and with which encoder.
+"""The README.md of a saved classifier: labels, metrics, encoder.
 
-Strings only. Whatever users or strangers named (labels, models, metrics) is written so that neither Markdown
-nor YAML finds anything to interpret.
+Names from users or strangers (labels, models, metrics) are written so that neither Markdown nor YAML interprets them.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def check_metrics(metrics: Any) -> dict[str, float]:
     Raises
     ------
     ValueError
-        If they are no mapping of short names to finite numbers.
+        If `metrics` is not a mapping of short names to finite numbers.
     """
     if metrics is None:
         return {}
@@ -64,11 +63,11 @@ def model_card(
     Parameters
     ----------
     name : str
-        What `from_pretrained` is told: a hub id, or a folder's name.
+        The argument of `from_pretrained`: a hub id, or a folder's name.
     encoder : mapping or None
-        Parameters of the TokenEncoder; None where the classifier takes vectors.
+        Parameters of the TokenEncoder; None if the classifier takes vectors.
     identity : str
-        The encoder's, with the hub's commit or a digest of its files.
+        Identity of the encoder: the hub's commit or a digest of its files.
     """
     sections = [
         _head(encoder),
@@ -123,7 +122,7 @@ def _table(metrics: Mapping[str, float]) -> str:
 
 
 def _listing(lines: Sequence[str]) -> str:
-    """An indented block, in which no line can end the block, unlike one between fences."""
+    """An indented block: unlike a fenced one, no line in it can end it."""
     shown = [f"    {_one_line(line)}" for line in lines[:_MAX_LABELS]]
     return "\n".join(shown + [f"    … and {len(lines) - _MAX_LABELS} more"] * (len(lines) > _MAX_LABELS))
 
@@ -137,5 +136,5 @@ def _quoted(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Without line ends and other control characters, and without lone surrogates, which no file can hold."""
+    """Replace line ends, other control characters and lone surrogates, which UTF-8 cannot hold."""
     return "".join(c if c.isprintable() else "�" for c in text)

@@ -34,7 +34,7 @@ _PICKLE_FORMAT = 2
 
 
 class Persistence:
-    """What SpaceClassifier has of this: methods to save, load and share, and a small pickle."""
+    """Mixin with the methods that save, load, share and pickle a SpaceClassifier."""
 
     def save_pretrained(
         self: Any,
@@ -43,29 +43,29 @@ class Persistence:
         metrics: Mapping[str, float] | None = None,
         overwrite: bool = False,
     ) -> None:
-        """Write the fitted classifier into a folder of plain files, from which no code is ever run.
+        """Save the fitted classifier as a folder of plain files, from which no code is ever run.
 
-        ``config.json`` holds parameters, labels, history and which encoder it was, ``model.safetensors`` what was
-        learned, ``README.md`` a model card. The encoder's weights are not in it. Not written are `callbacks`, and where
-        the cache of this machine lies (`cache_dir`, `cache_max_bytes`).
+        ``config.json`` holds the parameters, labels, history and the encoder's identity, ``model.safetensors`` the
+        trained operators, ``README.md`` a model card. Not saved: the encoder's weights, `callbacks`, and the place and
+        limit of this machine's cache (`cache_dir`, `cache_max_bytes`).
 
         Parameters
         ----------
         folder : str or Path
-            Made if it is not there. Written beside its place and renamed, so that it is never half.
+            Created if needed. Written beside its place and renamed, so that it is never incomplete.
         metrics : dict of str to float, default=None
             Figures for the model card, such as ``{"accuracy": clf.score(X_test, y_test)}``.
         overwrite : bool, default=False
-            Replace a classifier that was saved there before; a folder with anything else in it is never touched.
+            Replace a classifier saved there before. A folder with anything else in it is never touched.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
-            If there is nothing to save.
+            Before `fit`.
         ValueError
-            If a parameter has no plain form: a RandomState, a subclass of TokenEncoder; or a metric is no number.
+            If a parameter has no plain form (a RandomState, a subclass of TokenEncoder), or a metric is not a number.
         FileExistsError
-            If something is in the folder that may not be replaced.
+            If the folder holds something that must not be replaced.
         """
         check_is_fitted(self)
         folder = Path(os.path.abspath(Path(folder).expanduser()))
@@ -76,21 +76,21 @@ class Persistence:
     def from_pretrained(
         cls, folder: str | os.PathLike[str], *, revision: str | None = None, encoder: Any = None
     ) -> Self:
-        """Load a classifier that `save_pretrained` or `push_to_hub` wrote; it predicts the same, to the last bit.
+        """Load what `save_pretrained` or `push_to_hub` wrote; predictions are the same to the last bit.
 
-        The encoder is not loaded, and not downloaded, before a text comes that is not in the cache; then `TokenEncoder`
-        finds it as it always does, and it must be the one of the fit. Devices that this machine lacks become "auto",
-        with a warning.
+        The encoder is loaded, and if necessary downloaded, at the first text that is not in the cache. It must be the
+        one of the fit. Devices that this machine lacks become "auto", with a warning.
 
         Parameters
         ----------
         folder : str or Path
-            Folder, or a hub id: this machine's copy of it, else it is downloaded (its three files, nothing else).
+            Folder, or hub id. Of a hub repository, config.json and model.safetensors are downloaded if this machine
+            lacks them.
         revision : str, default=None
             Branch, tag or commit at the hub. Not for a folder.
         encoder : str, Path or TokenEncoder, default=None
-            Where the encoder is now, if it has moved: a folder or hub id; or a TokenEncoder with other runtime
-            settings, of the same layer, max_length and special_tokens.
+            The encoder's new place, a folder or hub id, if it has moved. Or a TokenEncoder with other runtime settings
+            that gives the same vectors.
 
         Returns
         -------
@@ -100,10 +100,9 @@ class Persistence:
         Raises
         ------
         OSError
-            If there is no such folder, or what is in it is damaged, foreign, or of a newer format; the message says
-            which.
+            If there is no such folder, or its content is damaged, foreign, or of another format version.
         ValueError
-            If `revision` is given with a folder, or `encoder` does not fit.
+            If `revision` is given with a folder, or `encoder` gives other vectors.
         """
         path = Path(folder).expanduser()
         if path.is_dir() and revision is not None:
@@ -136,27 +135,27 @@ class Persistence:
         token: str | None = None,
         commit_message: str = "Upload SpaceClassifier",
     ) -> str:
-        """Save into a repository of the Hugging Face hub, from which `from_pretrained` loads.
+        """Save to a repository of the Hugging Face hub, from which `from_pretrained` loads.
 
         Parameters
         ----------
         repo_id : str
-            Such as ``"me/my-classifier"``; made if it is not there. Files of the same names are replaced there, the
-            model card (README.md) too.
+            Such as ``"me/my-classifier"``; created if needed. Files of the same names are replaced, also the model card
+            (README.md).
         metrics : dict of str to float, default=None
             Figures for the model card.
         private : bool or None, default=True
-            Of a repository that is made; None is the account's own default. One that is there stays as it is.
+            Visibility of a new repository; None is the account's default. An existing repository keeps its own.
         revision : str, default=None
-            Branch, made if it is not there; None is the main branch.
+            Branch, created if needed; None is the main branch.
         token : str, default=None
-            None takes what ``hf auth login`` or ``$HF_TOKEN`` left. It is written nowhere.
+            None uses ``hf auth login`` or ``$HF_TOKEN``. It is never written or logged.
         commit_message : str
 
         Returns
         -------
         str
-            Address of the commit.
+            URL of the commit.
 
         Raises
         ------
@@ -192,7 +191,7 @@ class Persistence:
 
 
 def _download(repo_id: str, revision: str | None) -> Path:
-    # config.json first: of a repository that is something else, no weights are fetched.
+    # config.json first, so that weights of a repository that holds something else are never downloaded.
     path = download(repo_id, [CONFIG], revision)
     read_config(path)
     return download(repo_id, [CONFIG, WEIGHTS], path.name)
@@ -219,10 +218,12 @@ def _write(
 
 
 def _move_encoder(clf: Any, given: Any) -> None:
-    """Let the encoder be where the user says it is now; whether it is the same is seen when it is loaded."""
+    """Point the classifier to the encoder's new place; its weights are compared when it is loaded."""
     fitted: TokenEncoder | None = clf.encoder_
     if fitted is None:
-        raise ValueError("The 'encoder' parameter must be None for a classifier of vectors. Got one all the same.")
+        raise ValueError(
+            f"The 'encoder' parameter must be None for a classifier of vectors. Got {given!r:.80} instead."
+        )
     if isinstance(given, TokenEncoder):
         moved = clone(given)
         clf.encoder = given

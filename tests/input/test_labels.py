@@ -218,7 +218,7 @@ NO_INDICATOR = {
 
 @pytest.mark.parametrize("y", NO_INDICATOR.values(), ids=NO_INDICATOR.keys())
 def test_matrix_of_other_values(y):
-    message = r"must be a matrix of zeros and ones, one column a class\. Got shape \(3, 2\) with other values instead"
+    message = r"must be a matrix of zeros and ones, one column per class\. Got shape \(3, 2\) with other values instead"
     with pytest.raises(ValueError, match=message):
         check(y)
 
@@ -237,7 +237,7 @@ def test_other_dimensions(y):
 
 
 def test_none():
-    message = r"^SpaceClassifier requires y to be passed, but the target y is None\. Give one label a text"
+    message = r"^SpaceClassifier requires y to be passed, but the target y is None\. Pass one label per text"
     with pytest.raises(ValueError, match=message):
         check(None)
 
@@ -263,7 +263,9 @@ def test_other_length(y):
     ids=["str", "bytes", "int", "float", "generator", "iterator"],
 )
 def test_no_container(y, shown):
-    message = rf"^y should be a 1d array, got {shown}.* instead\. Expected one label a text in a list, array or Series"
+    message = (
+        rf"^y should be a 1d array, got {shown}.* instead\. Expected one label per text in a list, array or Series"
+    )
     with pytest.raises(ValueError, match=message):
         check(y)
 

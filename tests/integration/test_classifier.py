@@ -451,7 +451,7 @@ def test_model_folder_as_encoder(tiny_bert):
         ([3, "b"], ["a", "b"], r"Got int \(3\) in row 0 instead; convert it"),
         ([], [], "at least one text. Got 0 texts"),
         (["a", "b"], ["a"], "must have the same length. Got inconsistent numbers of samples: 2 in X and 1 in y"),
-        (["a", "b"], ["a", "a"], "at least two classes to tell apart. Got one class only: 'a'"),
+        (["a", "b"], ["a", "a"], "at least two classes. Got one class only: 'a'"),
         (["a", "b"], ["a", float("nan")], "Input y contains NaN: no label in row 1"),
         (["a", "b"], [0.5, 1.5], "Unknown label type: continuous"),
         (["a", "b"], ["a", 1], "must be all str, all int or all bool. Got str in row 0, int in row 1 instead"),
@@ -572,7 +572,7 @@ def test_diverged_training_is_an_error():
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
 def test_class_weight_must_be_finite_and_not_negative(weight):
-    with pytest.raises(ValueError, match="must give finite weights that are not negative"):
+    with pytest.raises(ValueError, match="must give finite, non-negative weights"):
         make(class_weight={"bad": weight, "good": 1.0, "odd": 1.0}).fit(X, Y)
 
 

@@ -351,7 +351,7 @@ REFUSED = [
     ({}, (X, Y, ["bad", "good"]), r"not the same as on last call to partial_fit, was: \['bad', 'good', 'odd'\]"),
     ({}, (ragged_texts(d=5), Y), "token vectors of 5 features, but SpaceClassifier was fitted on 8"),
     ({}, (X.values[:N, :3], Y), "token vectors of 3 features, but SpaceClassifier was fitted on 8"),
-    ({}, (X, MATRIX), "y must be one label a text, as before. Got a matrix of zeros and ones instead"),
+    ({}, (X, MATRIX), "y must be one label per text, as before. Got a matrix of zeros and ones instead"),
     ({}, (X[:0], []), "at least one text. Got 0 texts"),
     ({}, (X, Y[:5]), "must have the same length"),
     ({}, (X, Y, None, np.zeros(N)), "at least one non-zero number"),
@@ -385,8 +385,8 @@ def test_a_refused_or_interrupted_call_leaves_all_as_it_was(started, params, dat
 @pytest.mark.parametrize(
     ("labels", "classes", "message"),
     [
-        (Y, None, "classes must be passed on the first call to partial_fit. Got None; give all labels"),
-        (Y, ["bad", "good"], "not among the classes: 'odd'. Expected one of 'bad', 'good'. A first call"),
+        (Y, None, "classes must be passed on the first call to partial_fit. Got None; pass all labels"),
+        (Y, ["bad", "good"], "not among the classes: 'odd'. Expected one of 'bad', 'good'. Name all labels"),
         (Y, ["bad"], r"must name two classes or more. Got \['bad'\]"),
         (Y, "bad", "The 'classes' argument of partial_fit must be a list of labels. y should be a 1d array, got 'bad'"),
         (Y, 3, "The 'classes' argument of partial_fit must be a list of labels"),
@@ -412,9 +412,9 @@ def test_a_first_call_that_is_interrupted_leaves_nothing():
 def test_several_labels_have_their_columns():
     clf = make().partial_fit(X, MATRIX)
     assert clf.classes_.tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match=r"y must have 3 columns, a class each\. Got 2 columns instead"):
+    with pytest.raises(ValueError, match=r"y must have 3 columns, one per class\. Got 2 columns instead"):
         clf.partial_fit(X, MATRIX[:, :2])
-    with pytest.raises(ValueError, match=r"y must be a matrix of zeros and ones, as before\. Got one label a text"):
+    with pytest.raises(ValueError, match=r"y must be a matrix of zeros and ones, as before\. Got one label per text"):
         clf.partial_fit(X, np.arange(N) % 3)
 
 
@@ -507,7 +507,7 @@ def test_warm_start_on_more_texts_and_after_a_stream():
             r"Previously got .*'odd'\], `y` has \['bad', 'good'\]",
         ),
         ({}, (X, np.where(Y == "odd", "new", Y)), r"same classes as in the previous call to fit"),
-        ({}, (X, MATRIX), "y must be one label a text, as before"),
+        ({}, (X, MATRIX), "y must be one label per text, as before"),
         ({}, (ragged_texts(d=5), Y), "token vectors of 5 features, but SpaceClassifier was fitted on 8"),
         ({"n_latent": 5}, (X, Y), f"The 'n_latent' parameter of SpaceClassifier {CONTINUED}, 4. Got 5"),
         ({"n_members": 1}, (X, Y), f"The 'n_members' parameter of SpaceClassifier {CONTINUED}"),

@@ -162,8 +162,8 @@ def test_balanced_with_several_labels():
     ("class_weight", "message"),
     [
         ({5: 2.0}, r"The classes, \[0, 1, 2, 3\], are not in class_weight. Got keys \[5\]"),
-        ({0: -1.0}, "must give finite weights that are not negative"),
-        (dict.fromkeys(range(4), 0), "leave some class a positive weight"),
+        ({0: -1.0}, "must give finite, non-negative weights"),
+        (dict.fromkeys(range(4), 0), "and at least one positive weight"),
     ],
 )
 def test_class_weights_of_several_labels_that_are_refused(class_weight, message):
