@@ -553,7 +553,9 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
                 "The 'encoder' parameter of SpaceClassifier must give token embeddings, TokenEncoder(pooling=None). "
                 f"Got pooling={self.encoder.pooling!r} instead."
             )
-        return clone(self.encoder)
+        encoder = clone(self.encoder)
+        encoder._validate_params()
+        return encoder
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -573,7 +575,7 @@ def _encode(encoder: TokenEncoder | None, X: Any) -> RaggedArray:
     """Vectors of the texts; X itself if it holds vectors. The encoder remembers which model it used."""
     if encoder is None:
         return X
-    rows = encoder.transform(X)
+    rows = encoder._embed(X)
     encoder._remember_model()
     return rows
 

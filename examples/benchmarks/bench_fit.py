@@ -303,7 +303,7 @@ def where_it_goes(stats):
         "all": ("_search.py", "fit", None),
         "steps of training": ("skorch/net.py", "train_step", None),
         "embeddings of the training texts, found and read": ("_classifier.py", "_encode", "_learn"),
-        "their scale": ("train.py", "_root_mean_square", None),
+        "their scale": ("starting_operators.py", "_root_mean_square", None),
         "scoring the held-out texts": ("_validation.py", "_score", None),
         "cloning": ("sklearn/base.py", "clone", "_fit_and_score"),
     }

@@ -69,7 +69,7 @@ from skspace._model.concept_operators import ConceptOperators
 from skspace._model.forward import each_batch
 from skspace._model.losses import intra_space_loss, label_free_inter_space_loss
 from skspace._training.labelled_batches import LabelledTexts
-from skspace._training.train import _root_mean_square
+from skspace._training.starting_operators import _root_mean_square
 
 LABELS = {
     "imdb": {"neg": 0, "pos": 1},
@@ -172,19 +172,20 @@ def paper_space(task, seed, *, curve=False, **params):
     callbacks = [TestCurve(task)] if curve else None
     clf = SpaceClassifier(task.tokens(layer=-1), **PAPER | params, callbacks=callbacks, random_state=seed)
     clf.fit(task.texts, task.targets)
-    return clf.predict_proba, {"curve": clf.net_.history[:, "test_curve"]} if curve else {}
+    return clf.predict_proba, {"curve": dict(clf.callbacks_)["TestCurve"].curve} if curve else {}
 
 
 class TestCurve(Callback):
-    """Scores on test texts after every epoch, in the net's history; nothing is decided by them."""
+    """Scores on test texts after every epoch, in `curve`; they decide nothing."""
 
     def __init__(self, task):
         texts, self.targets = task.curve_test
+        self.curve = []
         self.rows = task.tokens(layer=-1).transform(texts)
 
     def on_epoch_end(self, net, **kwargs):
         probabilities = space_probabilities(net.module_.operators.eval(), self.rows)
-        net.history.record("test_curve", curve_point(self.targets, probabilities))
+        self.curve.append(curve_point(self.targets, probabilities))
 
 
 def curve_point(targets, probabilities):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from skspace._input.labels import check_labels
 from skspace._input.targets import (
+    check_not_swapped,
     class_weights,
     classes_and_targets,
     drop_absent,
@@ -23,8 +24,6 @@ from skspace._input.targets import (
 )
 
 __all__ = ["Labelled", "Subset", "check_labelled"]
-
-_FEW_CLASSES = 20  # up to so many classes may have one text each, as in a first trial
 
 
 class Subset(NamedTuple):
@@ -98,7 +97,7 @@ def check_labelled(
     classes, targets = classes_and_targets(y, known, given=given, stream=stream)
     multilabel = targets.ndim == 2
     if not stream and not multilabel:
-        _check_not_swapped(X, len(classes), estimator)
+        check_not_swapped(X, len(classes), estimator)
     by_class = class_weights(class_weight, classes, targets, sample_weight, stream=stream)
 
     def subset(rows: NDArray[np.int64]) -> Subset:
@@ -116,12 +115,3 @@ def check_labelled(
         subset(train),
         None if validation is None else subset(validation),
     )
-
-
-def _check_not_swapped(X: Any, n_classes: int, estimator: str) -> None:
-    """Refuse texts in the place of labels: each would be a class, and the fit would take hours."""
-    if isinstance(X, list) and n_classes > max(_FEW_CLASSES, n_texts := len(set(X))):
-        raise ValueError(
-            f"{estimator} learns labels from texts: fit(texts, labels). Got {n_texts} different texts and {n_classes} "
-            "different labels instead; are X and y swapped?"
-        )

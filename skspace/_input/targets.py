@@ -17,7 +17,17 @@ from sklearn.utils.validation import _check_sample_weight
 from skspace._input.labels import check_labels
 from skspace._input.ragged import RaggedArray
 
-__all__ = ["class_weights", "classes_and_targets", "drop_absent", "group_texts", "split_groups", "text_weights"]
+__all__ = [
+    "check_not_swapped",
+    "class_weights",
+    "classes_and_targets",
+    "drop_absent",
+    "group_texts",
+    "split_groups",
+    "text_weights",
+]
+
+_FEW_CLASSES = 20  # up to so many classes may have one text each, as in a first trial
 
 
 def drop_absent(X: Any, y: NDArray[Any], sample_weight: Any) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
@@ -130,6 +140,15 @@ def _as_targets(y: NDArray[Any], classes: NDArray[Any], *, multilabel: bool) -> 
             "all labels that will ever occur in 'classes' at the first call of partial_fit, or start afresh with fit."
         )
     return targets
+
+
+def check_not_swapped(X: Any, n_classes: int, estimator: str) -> None:
+    """Refuse texts in the place of labels: each would be a class, and the fit would take hours."""
+    if isinstance(X, list) and n_classes > max(_FEW_CLASSES, n_texts := len(set(X))):
+        raise ValueError(
+            f"{estimator} learns labels from texts: fit(texts, labels). Got {n_texts} different texts and {n_classes} "
+            "different labels instead; are X and y swapped?"
+        )
 
 
 # ---------------------------------------------------------------- weights

@@ -6,7 +6,6 @@ loss of its own. Adam's steps do not notice that the losses are averaged, so eac
 
 from __future__ import annotations
 
-import math
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -19,20 +18,17 @@ from torch import Tensor
 
 from skspace._model.concept_operators import ConceptOperators
 from skspace._model.fitted_state import FittedState
-from skspace._model.kernels import segment_sum
-from skspace._model.token_batches import token_batches
 from skspace._runtime.devices import without_autocast
-from skspace._training.criterion import SpaceCriterion, indicator_of
+from skspace._training.criterion import SpaceCriterion
 from skspace._training.labelled_batches import BatchIterator, LabelledTexts, in_bfloat16
 from skspace._training.skorch_callbacks import check_callbacks, print_log_line, training_callbacks
 from skspace._training.skorch_net import BatchModule, CallbackStop, SpaceNet
+from skspace._training.starting_operators import starting_operators
 from skspace._training.training_config import TrainingConfig
 from skspace._training.training_set import TrainingSet
 
 __all__ = ["Trained", "train"]
 
-_SCALE_TOKENS = 16384
-_MIN_SHARE = 1e-3  # of a class, for the start of b
 _MAX_BYTES_IN_MEMORY = 2**29  # smaller training data are gathered in memory once; larger are read batch by batch
 
 
@@ -86,7 +82,7 @@ def train(
     in_memory = data.rows.nbytes <= _MAX_BYTES_IN_MEMORY
     if in_memory:
         data = replace(data, rows=data.rows.in_memory())
-    operators = _starting_operators(data, training_set, config, start, for_start)
+    operators = starting_operators(data, training_set, config, start, for_start)
     if in_memory and training_set.product_dtype == torch.bfloat16:
         data = replace(training_set.train, cast=in_bfloat16(data.rows))
     net = _make_net(operators, training_set, config, for_order, callbacks, watcher)
@@ -105,79 +101,6 @@ def train(
     sign = operators.eval().to("cpu").fold(center=not training_set.multilabel)
     moments = _moments(net) if config.stream else ()
     return Trained(FittedState(operators, scale, sign, moments), _history(net), _callbacks_of_user(net))
-
-
-# ---------------------------------------------------------------- before the first step
-
-
-def _starting_operators(
-    data: LabelledTexts,
-    training_set: TrainingSet,
-    config: TrainingConfig,
-    start: FittedState | None,
-    generator: torch.Generator,
-) -> ConceptOperators:
-    """New operators, or a copy of those to continue from, as they were before folding."""
-    if start is not None:
-        operators = deepcopy(start.operators).train()
-        operators.unfold(start.scale or _root_mean_square(data, training_set.dtype), start.sign)
-        return operators
-    operators = ConceptOperators(
-        data.rows.n_features,
-        training_set.n_classes,
-        config.n_latent,
-        n_members=config.n_members,
-        pooling=config.pooling,
-        head=config.head,
-        scale=_root_mean_square(data, training_set.dtype),
-        generator=generator,
-        dtype=training_set.dtype,
-    )
-    if config.head == "linear" and not config.stream:
-        prior = _log_prior(data, training_set.n_classes, training_set.positive_weight)
-        operators.intercept.data += prior.to(training_set.dtype)
-    return operators
-
-
-def _root_mean_square(data: LabelledTexts, dtype: torch.dtype, of_squares: torch.dtype | None = None) -> float:
-    """Root mean square of the components of the training tokens, texts weighted; 1 if all are 0.
-
-    Raises
-    ------
-    ValueError
-        If it overflows double precision.
-    """
-    total, count = 0.0, 0.0
-    for indices, batch in token_batches(data.rows, _SCALE_TOKENS, dtype, "cpu"):
-        weight = data.weights[indices].to(torch.float64)
-        norm = torch.linalg.vector_norm(batch.tokens, dim=1, keepdim=True, dtype=of_squares)
-        length = norm.to(torch.float64)
-        squares = segment_sum(length.square() / batch.tokens.shape[1], batch.lengths)[:, 0]  # (n_texts,)
-        total += float((weight * squares).sum())
-        count += float((weight * batch.lengths).sum())
-    if total > 0 and math.isfinite(total):
-        return math.sqrt(total / count)
-    if of_squares is None and dtype != torch.float64:  # squares beyond the range of float32
-        return _root_mean_square(data, dtype, torch.float64)
-    if total > 0:
-        raise ValueError(
-            "Vector values overflow when squared. Expected a finite mean square, got infinity. Rescale X, for example "
-            "with StandardScaler."
-        )
-    return 1.0
-
-
-def _log_prior(data: LabelledTexts, n_classes: int, positive_weight: Tensor | None) -> Tensor:
-    """Start of b: the log of every class's weighted share, or with several labels per text its log-odds."""
-    weight = data.weights.to(torch.float64)[:, None]
-    indicator = indicator_of(data.targets, n_classes).to(torch.float64)
-    positive, total = (indicator * weight).sum(0), weight.sum()
-    if positive_weight is not None:
-        total = total - positive + positive_weight * positive
-        positive = positive_weight * positive
-    # For a class that no text has, or every text. The bound is no count of texts: weight 2 must equal the text twice.
-    share = (positive / total).nan_to_num(0.5).clamp(_MIN_SHARE, 1 - _MIN_SHARE)
-    return share.log() if data.targets.ndim == 1 else share.logit()
 
 
 # ---------------------------------------------------------------- the loop

@@ -98,7 +98,7 @@ def test_reading_batch_by_batch_learns_the_same(fitted, monkeypatch):
     """Data larger than what is gathered in memory."""
     monkeypatch.setattr("skspace._training.train._MAX_BYTES_IN_MEMORY", 0)
     monkeypatch.setattr("skspace._model.forward._PREDICT_TOKENS", 16)
-    monkeypatch.setattr("skspace._training.train._SCALE_TOKENS", 16)
+    monkeypatch.setattr("skspace._training.starting_operators._SCALE_TOKENS", 16)
     assert np.array_equal(make().fit(X, Y).decision_function(X), fitted.decision_function(X))
 
 
