@@ -1,6 +1,7 @@
 """SpaceClassifier: parameters, labels out, scikit-learn's conventions.
 
-The way of X through `fit`: check, encode, training set, train, fitted state.
+The way of X through `fit`: check, encode, training set, train, fitted state. More than half of this file is parameters
+and their documentation.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skspace._encoding.token_encoder import TokenEncoder
-from skspace._input.labelled import check_labelled
+from skspace._input.labelled import Labelled, check_labelled
 from skspace._input.ragged import RaggedArray
 from skspace._input.texts import check_texts
 from skspace._input.vectors import check_vectors
@@ -42,78 +43,84 @@ _SAME_OPERATORS = ("n_latent", "n_members", "pooling", "head")
 
 
 class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, TransformerMixin, BaseEstimator):
-    """Space Model text classifier: a frozen encoder, one concept space per class, exact reasons.
+    """Space Model text classifier: a frozen encoder, one concept space per class, exact explanations.
 
-    Every text passes the encoder once in its life. For each class a small operator projects the text's token embeddings
-    through tanh into a latent space; the class wins whose space fits best. Only the operators are trained. Logits are
-    sums over tokens, so that each prediction can be taken apart: see `skspace.inspection.token_contributions`.
+    The encoder reads every text once; its token embeddings are cached. For each class a small operator projects a
+    text's token embeddings through tanh into a latent space, and the class wins whose space fits the text best. Only
+    the operators are trained. Logits are sums over tokens, so that every prediction can be explained exactly: see
+    `skspace.inspection.token_contributions`.
 
     Parameters
     ----------
     encoder : None, str, Path, TokenEncoder or "precomputed", default=None
-        None is ``TokenEncoder()``; a str or Path is its model folder or hub id. With "precomputed", X holds vectors
-        instead of texts: a `RaggedArray`, or a 2-D array in which each row is a text of one token. They are divided by
-        one number and not centred: put a StandardScaler before features of different sizes. To search parameters of
-        the encoder, as ``encoder__layer``, pass a ``TokenEncoder()``.
+        None is ``TokenEncoder()``; a str or Path is its model folder or hub id. To search parameters of the encoder, as
+        ``encoder__layer``, pass a ``TokenEncoder()``. With "precomputed", X holds vectors instead of texts: a
+        `RaggedArray`, or a 2-D array in which each row is a text of one token. Vectors are divided by one number and
+        not centred: put a StandardScaler before features of different scales.
     n_latent : int or "auto", default="auto"
-        Latent axes of a class's space (the paper's m). "auto" is 8 for up to twelve classes and fewer for more, down
-        to 2: with many classes each needs few axes, and the work grows with their product.
+        Latent axes of a class's space (the paper's m). "auto" is 8 for up to twelve classes and fewer for more, at
+        least 2: with many classes each needs few axes, and cost grows with their product.
     n_members : int, default=4
-        Models that differ in their start only, trained side by side on the same batches; their logits are averaged.
+        Models that differ in their random start only, trained side by side on the same batches. Their logits are
+        averaged.
     pooling : {"attention", "mean"}, default="attention"
-        How a text's tokens are averaged in a space: weighted by a softmax with one learned vector a latent axis, or
-        plainly, as in the paper.
+        How a text's tokens are averaged in a space: "attention" weights them by a softmax with one learned vector per
+        latent axis, "mean" is the plain mean of the paper.
     head : {"linear", "alignment"}, default="linear"
-        Logits from all spaces by a linear map, as in the paper; or each class's logit from the mean of its own space,
-        which means most with ``inter_space_weight > 0``.
+        "linear" maps all spaces to logits, as in the paper. "alignment" takes each class's logit from the mean of its
+        own space; it is most meaningful with ``inter_space_weight > 0``.
     inter_space_weight : float, default=0.0
-        Weight of the inter-space loss: own space to +1, others to -1.
+        Weight of the inter-space loss, which pulls a text's own space to +1 and the others to -1.
     inter_space_on : {"tokens", "centroids"}, default="tokens"
-        What the inter-space loss pulls: every token, as in the paper, which opposes the intra-space loss (one wants
-        tokens at ±1, the other wants them apart), or the texts' centroids only, which leaves the tokens room.
+        What the inter-space loss pulls. With "tokens", as in the paper, it opposes the intra-space loss, which spreads
+        a text's tokens. "centroids" leaves the tokens free.
     intra_space_weight : float, default=0.0
-        Weight of the intra-space loss: a text's tokens apart in every space.
+        Weight of the intra-space loss, which spreads a text's tokens in every space.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes in all losses; "balanced" gives every class the same weight in all. With several labels
-        a text, keys are columns of y, and a class's weight multiplies its cross-entropy where a text has it, that term
-        only; "balanced" makes that weigh as much as where texts lack it.
+        Weights of the classes in all losses. "balanced" gives every class the same total weight. With several labels
+        per text, keys are columns of y, and a weight multiplies the cross-entropy of its class where a text has the
+        class; "balanced" then gives the texts with a class the same total weight as those without.
     lr : float, default=0.02
         Learning rate; the peak with "one_cycle".
     lr_schedule : {"one_cycle", "constant"}, default="one_cycle"
+        Course of the learning rate over the training.
     max_epochs : int or "auto", default="auto"
-        Passes over the texts. "auto" is 10, or more where that would be fewer than 100 steps.
+        Passes over the texts. "auto" is 10, or as many as give 100 steps.
     batch_size : int, default=256
-        Texts.
+        Texts per step.
     weight_decay : float, default=0.5
-        Decoupled (AdamW), not on the intercept.
+        Decoupled weight decay (AdamW), not applied to the intercept.
     early_stopping : bool, default=False
-        Set a part of the texts aside, keep the epoch with the lowest cross-entropy on it, and stop after
-        `n_iter_no_change` epochs without a lower one. Split by distinct text, so that duplicates do not leak.
+        Hold out some texts, stop after `n_iter_no_change` epochs without a lower cross-entropy on them, and keep the
+        best epoch. Equal texts stay on one side of the split.
     validation_fraction : float, default=0.1
+        Share of the distinct texts to hold out for early stopping.
     n_iter_no_change : int, default=10
+        Epochs without improvement before early stopping.
     warm_start : bool, default=False
-        With True, a further `fit` goes on from what was learned last, the best epoch with `early_stopping`, on texts
-        with the same classes. Its schedule of rates begins anew. `history_` and `n_iter_` go on.
+        If True, a further `fit` on texts with the same classes continues from the last one, or from its best epoch with
+        `early_stopping`. The learning rate's schedule starts anew; `history_` and `n_iter_` continue.
     callbacks : list of skorch callbacks, default=None
-        Copied for each call. They see the loss and its terms; scikit-learn's scorers in skorch's EpochScoring do not
-        work, since the net knows no labels. For scikit-learn's own callbacks there is `set_callbacks` (from its
-        version 1.9 on): a progress bar over searches, folds and epochs, scores of every epoch.
+        Copied for each call. They see the loss and its terms. A callback ends the training by raising
+        KeyboardInterrupt in a method of its own. scikit-learn's scorers in skorch's EpochScoring do not work, since the
+        net knows no labels. For scikit-learn's own callbacks (version 1.9 or newer) use `set_callbacks`: a progress bar
+        over searches, folds and epochs, or scores of every epoch.
     device : str, default="auto"
-        Where the operators are trained: "auto" (CUDA if present, else the processor) or a torch device. The encoder
-        has a parameter of its own.
+        Where the operators are trained: "auto" (CUDA if available, else the processor) or a torch device. The encoder
+        has its own parameter.
     verbose : int, default=0
         1 prints a table of the epochs.
     random_state : int, RandomState instance or None, default=None
-        Start, order of batches and validation split. On the same embeddings an int gives the same model, for any
-        ``n_jobs``, and leaves the global random states alone. None draws from numpy's global one, as elsewhere in
+        Seeds the start, the order of batches and the validation split. On the same embeddings an int gives the same
+        model, for any ``n_jobs``, and no global random state changes. None draws from NumPy's global one, as in
         scikit-learn.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Sorted labels; ``arange(n_classes)`` with several labels a text.
+        Sorted labels; ``arange(n_classes)`` with several labels per text.
     encoder_ : TokenEncoder or None
-        None with ``encoder="precomputed"``. Holds no weights.
+        The encoder of the fit, without its weights; None with ``encoder="precomputed"``.
     operators_ : ConceptOperators
         The trained torch module, in eval mode and on the processor.
     concept_operators_ : ndarray of shape (n_members, n_classes, n_features, n_latent)
@@ -121,18 +128,19 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
     attention_queries_ : ndarray of shape (n_members, n_classes, n_features, n_latent)
         The attention vectors a; only with ``pooling="attention"``.
     coef_ : ndarray of shape (n_members, n_classes, n_classes * n_latent)
-        A, the average over members contained: logits are the plain sum of `coef_` times centroids, plus `intercept_`.
+        A, divided by the number of members: logits are the sum of `coef_` times centroids, plus `intercept_`.
     intercept_ : ndarray of shape (n_classes,)
+        b, averaged over members.
     history_ : list of dict
-        An epoch each: losses and their terms.
+        One per epoch: losses and their terms.
     n_iter_ : int
-        Epochs run.
+        Number of epochs.
     callbacks_ : list of (str, skorch callback)
-        The copies of `callbacks` as the last training left them, with their names. Saved folders do not hold them.
+        The copies of `callbacks` after the last training, with their names. Saved folders do not hold them.
     n_features_in_ : int
-        With arrays only.
+        Only if X was an array.
     feature_names_in_ : ndarray of str
-        With data frames of vectors only.
+        Only if X was a data frame of vectors.
 
     References
     ----------
@@ -257,16 +265,16 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SpaceClassifier:
-        """Encode the texts that are new and train the operators.
+        """Encode new texts and train the operators.
 
         Parameters
         ----------
         X : sequence of str of length n_texts, or vectors with ``encoder="precomputed"``
-            List, tuple, array, Series or one-column frame of texts; an empty text is legal.
+            List, tuple, array, Series or one-column frame of texts. A text may be empty.
         y : array-like of shape (n_texts,) or (n_texts, n_classes)
-            Labels: str, int or bool. A matrix of zeros and ones means several labels a text.
+            Labels: str, int or bool. A matrix of zeros and ones means several labels per text.
         sample_weight : array-like of shape (n_texts,), default=None
-            A text of weight 0 counts as absent, one of weight 2 as there twice.
+            Weight 0 ignores a text; weight 2 counts it twice.
 
         Returns
         -------
@@ -276,56 +284,54 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         Raises
         ------
         TypeError, ValueError
-            If X is not texts, y not labels, lengths differ, or there is one class only.
+            If X is not texts, y not labels, lengths differ, or there is only one class.
         OSError
-            If the encoder is nowhere to be found.
-
-        Notes
-        -----
-        After Ctrl-C the estimator is as before the call, and what was encoded until then stays in the cache.
+            If the encoder's model is not found.
+        KeyboardInterrupt
+            After Ctrl-C. The estimator is as before the call; texts encoded so far stay in the cache.
         """
         return self._learn(X, y, sample_weight, continued=self.warm_start and "_state" in vars(self))
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> SpaceClassifier:
-        """Learn from some more texts: one pass over them, from where the last call left off.
+        """Continue training with one pass over some more texts.
 
         Parameters
         ----------
         X : sequence of str of length n_texts, or vectors with ``encoder="precomputed"``
-            As for `fit`; any number of texts, one suffices.
+            As for `fit`; a single text suffices.
         y : array-like of shape (n_texts,) or (n_texts, n_classes)
-            As for `fit`; not every class need be there.
+            As for `fit`; classes may be absent.
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever come. Needed in the first call only; with several labels a text not even there,
-            since the columns of y are the classes.
+            All labels that will ever occur. Needed in the first call only, and never with several labels per text,
+            where the columns of y are the classes.
         sample_weight : array-like of shape (n_texts,), default=None
-            A text of weight 0 counts as absent, one of weight 2 as there twice, among the texts of this call.
+            Weights among the texts of this call. Weight 0 ignores a text; weight 2 counts it twice.
 
         Returns
         -------
         SpaceClassifier
-            Itself; it predicts and explains as after `fit`.
+            Itself.
 
         Raises
         ------
         TypeError, ValueError
-            As `fit`, and if `classes` are missing or others than before, y has a label that is not among them, X has
+            As for `fit`. Also if `classes` are missing or have changed, y has a label that is not among them, X has
             vectors of another width, `encoder`, `n_latent`, `n_members`, `pooling` or `head` have changed,
             ``early_stopping=True``, or ``class_weight="balanced"``.
         OSError
-            If the encoder is nowhere to be found.
+            If the encoder's model is not found.
+        KeyboardInterrupt
+            After Ctrl-C, or if a callback stops. The estimator is as before the call.
 
         Notes
         -----
-        A cycle of rates has an end, so the rate is constant: `lr`, or a quarter of it with
-        ``lr_schedule="one_cycle"``, whose peak it is. `max_epochs` and what stops early do not matter. The scale of
-        the tokens is that of the first call; Adam's moments are kept from call to call, in pickles too. After `fit`
-        the fitted model is what goes on. `fit` starts afresh, unless with ``warm_start=True``.
-
-        The same seed and the same calls give the same model. After Ctrl-C, or a KeyboardInterrupt from a callback,
-        the estimator is as before the call.
+        The learning rate is constant, since a cycle has an end: `lr`, or a quarter of it with
+        ``lr_schedule="one_cycle"``. `max_epochs` and the parameters of early stopping have no effect. The scale of the
+        tokens is that of the first call. Adam's moments are kept from call to call, also in pickles. After `fit`,
+        `partial_fit` continues from the fitted model; `fit` starts afresh unless ``warm_start=True``. The same seed and
+        calls give the same model.
         """
         if self.early_stopping:
             raise ValueError(
@@ -346,11 +352,55 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         """Check, encode, train; the estimator changes only at the end, so an error or interrupt leaves it as it was."""
         device = pick_device(self.device, estimator=type(self).__name__)
         check_can_train()
-        encoder = self._new_encoder()
-        if continued:
-            self._check_unchanged(encoder)
+        encoder, start = self._new_encoder(), self._state if continued else None
+        if start is not None:
+            self._check_unchanged(start.operators, encoder)
         random_state = check_random_state(self.random_state)
-        X, columns = self._check_training_input(X, continued=continued)
+        labelled, columns = self._check(X, y, sample_weight, classes, random_state, continued=continued, stream=stream)
+        config = self._training_config(len(labelled.classes), device, random_state, stream=stream)
+        rows = _encode(encoder, labelled.X)
+        if start is not None:
+            self._check_width(rows)
+        dtype = None if start is None else start.operators.weight.dtype
+        training_set = make_training_set(labelled, rows, dtype=dtype, product_dtype=_product_dtype(encoder, device))
+        learned = {
+            "classes_": labelled.classes,
+            "encoder_": encoder,
+            "_n_features": rows.n_features,
+            "_multilabel": labelled.multilabel,
+        }
+        n_epochs, history = config.n_epochs(len(training_set.train.rows)), self.history_ if continued else []
+        task = FitTask(self, labelled.X, labelled.y, n_epochs, lambda state: learned | {"_state": state})
+        watcher = task if task.watched else None
+        trained = train(training_set, config, start, n_epochs_before=len(history), watcher=watcher)
+        history = history + [row | {"epoch": len(history) + row["epoch"]} for row in trained.history]
+        for name in () if continued else _COLUMNS:
+            self.__dict__.pop(name, None)
+        learned |= {"_state": trained.state, "callbacks_": trained.callbacks, "history_": history}
+        self.__dict__.update(learned | columns | {"n_iter_": len(history)})
+        task.end()
+        return self
+
+    def _check(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        classes: Any,
+        random_state: np.random.RandomState,
+        *,
+        continued: bool,
+        stream: bool,
+    ) -> tuple[Labelled, dict[str, Any]]:
+        """The checked training data, and the attributes in which `validate_data` notes the columns of arrays."""
+        columns: dict[str, Any] = {}
+        if self._is_precomputed():
+            # validate_data writes to the estimator: to a new one until training has succeeded.
+            noted = self if continued else type(self)(**self.get_params(deep=False))
+            X = check_vectors(X, noted, reset=not continued)
+            columns = {name: vars(noted)[name] for name in _COLUMNS if name in vars(noted)}
+        else:
+            X = check_texts(X)
         labelled = check_labelled(
             X,
             y,
@@ -363,45 +413,11 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
             random_state=random_state,
             estimator=type(self).__name__,
         )
-        seed = int(random_state.randint(np.iinfo(np.int32).max))
-        config = self._training_config(len(labelled.classes), device, seed, stream=stream)
-        rows = _encode(encoder, labelled.X)
-        if continued:
-            self._check_width(rows)
-        dtype = self.operators_.weight.dtype if continued else None
-        training_set = make_training_set(labelled, rows, dtype=dtype, product_dtype=_product_dtype(encoder, device))
-        learned = {
-            "classes_": labelled.classes,
-            "encoder_": encoder,
-            "_n_features": rows.n_features,
-            "_multilabel": labelled.multilabel,
-        }
-        n_epochs = config.n_epochs(len(training_set.train.rows))
-        task = FitTask(self, labelled.X, labelled.y, n_epochs, lambda state: learned | {"_state": state})
-        history: list[dict[str, Any]] = self.history_ if continued else []
-        trained = train(
-            training_set,
-            config,
-            self._state if continued else None,
-            n_epochs_before=len(history),
-            watcher=task if task.watched else None,
-        )
-        history = history + [row | {"epoch": len(history) + row["epoch"]} for row in trained.history]
-        if not continued:
-            for name in _COLUMNS:
-                self.__dict__.pop(name, None)
-        self.__dict__.update(
-            **learned,
-            **columns,
-            _state=trained.state,
-            history_=history,
-            n_iter_=len(history),
-            callbacks_=trained.callbacks,
-        )
-        task.end()
-        return self
+        return labelled, columns
 
-    def _training_config(self, n_classes: int, device: torch.device, seed: int, *, stream: bool) -> TrainingConfig:
+    def _training_config(
+        self, n_classes: int, device: torch.device, random_state: np.random.RandomState, *, stream: bool
+    ) -> TrainingConfig:
         if self.lr * self.weight_decay >= 1:
             raise ValueError(
                 "The parameters 'lr' and 'weight_decay' of SpaceClassifier must have a product below 1, since every "
@@ -424,16 +440,16 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
             callbacks=self.callbacks,
             verbose=int(self.verbose),
             device=device,
-            seed=seed,
+            seed=int(random_state.randint(np.iinfo(np.int32).max)),
             stream=stream,
         )
 
     def _n_latent(self, n_classes: int) -> int:
         return int(np.clip(96 // n_classes, 2, 8)) if self.n_latent == "auto" else int(self.n_latent)
 
-    def _check_unchanged(self, encoder: TokenEncoder | None) -> None:
+    def _check_unchanged(self, operators: ConceptOperators, encoder: TokenEncoder | None) -> None:
         """Refuse to continue with operators of another shape or on other vectors."""
-        before = {name: getattr(self.operators_, name) for name in _SAME_OPERATORS}
+        before = {name: getattr(operators, name) for name in _SAME_OPERATORS}
         now = {name: getattr(self, name) for name in _SAME_OPERATORS}
         now["n_latent"] = self._n_latent(len(self.classes_))
         before["encoder"], now["encoder"] = _different_vectors(self.encoder_, encoder)
@@ -521,15 +537,6 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         return _array(self.operators_.as_linear()[1])
 
     # ---------------------------------------------------------------- input
-
-    def _check_training_input(self, X: Any, *, continued: bool) -> tuple[Any, dict[str, Any]]:
-        """Texts as a list of str, or vectors as a RaggedArray; and what `validate_data` notes of an array's columns."""
-        if not self._is_precomputed():
-            return check_texts(X), {}
-        # validate_data writes to the estimator: a fresh one until training has succeeded.
-        noted = self if continued else type(self)(**self.get_params(deep=False))
-        rows = check_vectors(X, noted, reset=not continued)
-        return rows, {name: vars(noted)[name] for name in _COLUMNS if name in vars(noted)}
 
     def _check_width(self, rows: RaggedArray) -> None:
         if rows.n_features != self._n_features:

@@ -490,7 +490,7 @@ def test_swapped_texts_and_labels(tiny_bert):
         ({"intra_space_weight": -1}, "The 'intra_space_weight' parameter of SpaceClassifier must be"),
         ({"class_weight": "fair"}, "The 'class_weight' parameter of SpaceClassifier must be"),
         ({"class_weight": {"x": 1.0}}, "The classes, .* are not in class_weight"),
-        ({"class_weight": {"bad": 0, "good": 0, "odd": 0}}, "leave some class a positive weight"),
+        ({"class_weight": {"bad": 0, "good": 0, "odd": 0}}, "and at least one positive weight"),
         ({"lr": 0}, "The 'lr' parameter of SpaceClassifier must be"),
         ({"lr_schedule": "cosine"}, "The 'lr_schedule' parameter of SpaceClassifier must be"),
         ({"max_epochs": 0}, "The 'max_epochs' parameter of SpaceClassifier must be"),
