@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -423,26 +424,17 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
                 "The parameters 'lr' and 'weight_decay' of SpaceClassifier must have a product below 1, since every "
                 f"step shrinks the parameters by it. Got lr={self.lr} and weight_decay={self.weight_decay} instead."
             )
-        return TrainingConfig(
-            n_latent=self._n_latent(n_classes),
-            n_members=int(self.n_members),
-            pooling=self.pooling,
-            head=self.head,
-            inter_space_weight=float(self.inter_space_weight),
-            inter_space_on=self.inter_space_on,
-            intra_space_weight=float(self.intra_space_weight),
-            lr=float(self.lr) * (_STREAM_RATE if stream and self.lr_schedule == "one_cycle" else 1.0),
-            lr_schedule="constant" if stream else self.lr_schedule,
-            max_epochs=None if self.max_epochs == "auto" else int(self.max_epochs),
-            batch_size=int(self.batch_size),
-            weight_decay=float(self.weight_decay),
-            n_iter_no_change=int(self.n_iter_no_change),
-            callbacks=self.callbacks,
-            verbose=int(self.verbose),
-            device=device,
-            seed=int(random_state.randint(np.iinfo(np.int32).max)),
-            stream=stream,
-        )
+        settings = {part.name: getattr(self, part.name) for part in fields(TrainingConfig) if hasattr(self, part.name)}
+        settings |= {
+            "n_latent": self._n_latent(n_classes),
+            "lr": self.lr * (_STREAM_RATE if stream and self.lr_schedule == "one_cycle" else 1.0),
+            "lr_schedule": "constant" if stream else self.lr_schedule,
+            "max_epochs": None if self.max_epochs == "auto" else self.max_epochs,
+            "device": device,
+            "seed": int(random_state.randint(np.iinfo(np.int32).max)),
+            "stream": stream,
+        }
+        return TrainingConfig(**settings)
 
     def _n_latent(self, n_classes: int) -> int:
         return int(np.clip(96 // n_classes, 2, 8)) if self.n_latent == "auto" else int(self.n_latent)

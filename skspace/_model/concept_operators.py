@@ -106,7 +106,7 @@ class ConceptOperators(nn.Module):
                 raise ValueError(
                     f"The {name!r} parameter of ConceptOperators must be {expected}. Got {value!r} instead."
                 )
-        self.n_classes, self.n_latent, self.n_members = n_classes, n_latent, n_members
+        self.n_classes, self.n_latent, self.n_members = int(n_classes), int(n_latent), int(n_members)
         self.pooling, self.head, self.scale = pooling, head, float(scale)
         shape = (n_members, n_classes, n_features, n_latent)
         # Tokens of unit root mean square give projections of unit variance: tanh neither linear nor saturated.

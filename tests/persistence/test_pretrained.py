@@ -214,9 +214,9 @@ def test_frame_of_vectors_keeps_its_columns(tmp_path):
 
 
 def test_numbers_of_numpy_and_weights_of_classes_are_plain(tmp_path):
-    clf = make(lr=np.float64(0.01), n_latent=np.int64(2), class_weight={0: np.float32(2), 1: 1.0, 2: 1}).fit(
-        X, np.arange(N) % 3
-    )
+    clf = make(
+        lr=np.float64(0.01), n_latent=np.int64(2), n_members=np.int64(2), class_weight={0: np.float32(2), 1: 1.0, 2: 1}
+    ).fit(X, np.arange(N) % 3)
     clf.save_pretrained(tmp_path / "clf")
     loaded = load(tmp_path / "clf")
     assert loaded.class_weight == {0: 2.0, 1: 1.0, 2: 1.0}
