@@ -18,6 +18,8 @@ import pytest
 # workers of joblib inherit it. A worker of pytest-xdist keeps the folders that its controller made.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else tokenizers complains on stderr when a process forks
+# On matrices as small as these tests', threads mostly wait for each other. Tests about threads set their own number.
+os.environ["OMP_NUM_THREADS"] = "1"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs; some tests press Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 _caches = None
@@ -31,6 +33,13 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 def pytest_unconfigure(config):
     if _caches is not None:
         _caches.cleanup()
+
+
+def pytest_addoption(parser, pluginmanager):
+    """Without pytest-xdist (`-p no:xdist`), one process runs the tests and ignores the options of pyproject.toml."""
+    if not pluginmanager.has_plugin("xdist"):
+        for option in ("--numprocesses", "--maxprocesses", "--dist"):
+            parser.addoption(option, help="ignored without pytest-xdist")
 
 
 # -------------------------------------------------------------------- what a machine may lack
@@ -135,17 +144,6 @@ def tiny_models(tmp_path_factory):
                 part.save_pretrained(folder)
             folders[name] = str(folder)
     return folders
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """For modules that compute with tiny models: their matrices on several threads mostly wait for each other."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

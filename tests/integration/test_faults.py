@@ -34,7 +34,7 @@ from skspace._store.key_index import text_keys
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "win32", reason="needs fork"),
-    pytest.mark.usefixtures("one_thread", "limit"),
+    pytest.mark.usefixtures("limit"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
 

@@ -18,8 +18,6 @@ from skspace._store import shard
 from skspace._store.cache_folder import CacheLimit, cache_folder, evict, shard_files
 from skspace._store.key_index import text_keys
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 D = 16
 
 
