@@ -2,10 +2,12 @@
 
 import ctypes
 import importlib.util
+import json
 import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -40,6 +42,48 @@ def pytest_addoption(parser, pluginmanager):
     if not pluginmanager.has_plugin("xdist"):
         for option in ("--numprocesses", "--maxprocesses", "--dist"):
             parser.addoption(option, help="ignored without pytest-xdist")
+
+
+# -------------------------------------------------------------------- other interpreters
+
+
+@pytest.fixture(scope="session")
+def start_python(tmp_path_factory):
+    """Call it with modules to import beforehand: a function that runs code as `python -W error -c` does, but sooner."""
+    servers = []
+
+    def start(*modules, **at_import):
+        command = [sys.executable, "-W", "error"]
+        server = None
+        if sys.platform.startswith("linux"):
+            server = subprocess.Popen(
+                [*command, Path(__file__).with_name("warm_python.py"), *modules],
+                env=os.environ | at_import,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            servers.append(server)
+
+        def run(code, *args, cwd, **environment):
+            environment = os.environ | at_import | environment
+            if server is None:
+                command_line = [*command, "-c", code, *args]
+                return subprocess.run(
+                    command_line, env=environment, cwd=cwd, capture_output=True, text=True, check=False
+                )
+            out, err = (tmp_path_factory.mktemp("python") / name for name in ("stdout", "stderr"))
+            request = {"code": code, "args": args, "cwd": str(cwd), "environment": environment}
+            server.stdin.write(json.dumps(request | {"stdout": str(out), "stderr": str(err)}) + "\n")
+            server.stdin.flush()
+            status = int(server.stdout.readline())
+            return subprocess.CompletedProcess(args, status, out.read_text("utf-8"), err.read_text("utf-8"))
+
+        return run
+
+    yield start
+    for server in servers:
+        server.communicate()
 
 
 # -------------------------------------------------------------------- what a machine may lack
