@@ -2,10 +2,12 @@
 
 import ctypes
 import importlib.util
+import json
 import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ import pytest
 # workers of joblib inherit it. A worker of pytest-xdist keeps the folders that its controller made.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else tokenizers complains on stderr when a process forks
+# On matrices as small as these tests', threads mostly wait for each other. Tests about threads set their own number.
+os.environ["OMP_NUM_THREADS"] = "1"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs; some tests press Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 _caches = None
@@ -31,6 +35,55 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 def pytest_unconfigure(config):
     if _caches is not None:
         _caches.cleanup()
+
+
+def pytest_addoption(parser, pluginmanager):
+    """Without pytest-xdist (`-p no:xdist`), one process runs the tests and ignores the options of pyproject.toml."""
+    if not pluginmanager.has_plugin("xdist"):
+        for option in ("--numprocesses", "--maxprocesses", "--dist"):
+            parser.addoption(option, help="ignored without pytest-xdist")
+
+
+# -------------------------------------------------------------------- other interpreters
+
+
+@pytest.fixture(scope="session")
+def start_python(tmp_path_factory):
+    """Call it with modules to import beforehand: a function that runs code as `python -W error -c` does, but sooner."""
+    servers = []
+
+    def start(*modules, **at_import):
+        command = [sys.executable, "-W", "error"]
+        server = None
+        if sys.platform.startswith("linux"):
+            server = subprocess.Popen(
+                [*command, Path(__file__).with_name("warm_python.py"), *modules],
+                env=os.environ | at_import,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            servers.append(server)
+
+        def run(code, *args, cwd, **environment):
+            environment = os.environ | at_import | environment
+            if server is None:
+                command_line = [*command, "-c", code, *args]
+                return subprocess.run(
+                    command_line, env=environment, cwd=cwd, capture_output=True, text=True, check=False
+                )
+            out, err = (tmp_path_factory.mktemp("python") / name for name in ("stdout", "stderr"))
+            request = {"code": code, "args": args, "cwd": str(cwd), "environment": environment}
+            server.stdin.write(json.dumps(request | {"stdout": str(out), "stderr": str(err)}) + "\n")
+            server.stdin.flush()
+            status = int(server.stdout.readline())
+            return subprocess.CompletedProcess(args, status, out.read_text("utf-8"), err.read_text("utf-8"))
+
+        return run
+
+    yield start
+    for server in servers:
+        server.communicate()
 
 
 # -------------------------------------------------------------------- what a machine may lack
@@ -135,17 +188,6 @@ def tiny_models(tmp_path_factory):
                 part.save_pretrained(folder)
             folders[name] = str(folder)
     return folders
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """For modules that compute with tiny models: their matrices on several threads mostly wait for each other."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,6 @@ from skspace._encoding.frozen_transformer import FrozenTransformer
 from skspace._encoding.model_files import _PACKAGE_DIGESTS, DEFAULT_MODEL, find_model_files
 from skspace._runtime import devices
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 ARCHITECTURES = ["bert", "distilbert", "roberta", "xlnet", "modernbert", "t5"]
 DEPTH = 3
 MAX_LENGTH = 40

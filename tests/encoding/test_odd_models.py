@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from skspace import TokenEncoder
 from skspace._encoding.frozen_transformer import FrozenTransformer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 TEXTS = ["the parcel", "", "my account was charged twice, late, late, late", "a"]
 

@@ -17,8 +17,6 @@ from safetensors.torch import load_file
 
 from skspace._encoding.frozen_transformer import FrozenTransformer, read_config
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 ARCHITECTURES = ["bert", "distilbert", "roberta", "xlnet", "modernbert", "t5"]
 DEPTH = 3
 CPU = torch.device("cpu")

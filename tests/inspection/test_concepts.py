@@ -38,11 +38,6 @@ TEXTS = [
 LABELS = ["delivery", "billing", "delivery", "other", "other", "delivery", "billing", "other"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick(one_thread):
-    """Tiny models."""
-
-
 @pytest.fixture(scope="module")
 def clf(tiny_bert):
     return fit(tiny_bert)

@@ -26,8 +26,7 @@ LABELS = ["delivery", "billing", "delivery", "other", "billing", "other"] * 2
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick(one_thread):
-    """Tiny models."""
+def _agg():
     pyplot.switch_backend("Agg")
 
 

@@ -12,11 +12,6 @@ TEXTS = ["the parcel is late", "my account was charged twice", "", "short", "the
 LABELS = ["delivery", "billing", "other", "other", "delivery"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick(one_thread):
-    """Tiny models."""
-
-
 def fit(folder, labels=LABELS, encoder=None, **params):
     clf = SpaceClassifier(TokenEncoder(folder, **(encoder or {})), max_epochs=30, n_latent=3, random_state=0, **params)
     return clf.fit(TEXTS, labels)

@@ -13,11 +13,6 @@ LABELS = ["delivery", "billing", "other", "other", "delivery"]
 SEVERAL = np.array([[1, 0], [1, 1], [0, 0], [0, 1], [1, 1]])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick(one_thread):
-    """Tiny models."""
-
-
 def fit(folder, labels=LABELS, encoder=None, **params):
     clf = SpaceClassifier(TokenEncoder(folder, **(encoder or {})), max_epochs=30, n_latent=3, random_state=0, **params)
     return clf.fit(TEXTS, labels)

@@ -35,7 +35,7 @@ from skspace._store.token_store import TokenStore
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "win32", reason="needs fork"),
-    pytest.mark.usefixtures("one_thread", "limit"),
+    pytest.mark.usefixtures("limit"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
 

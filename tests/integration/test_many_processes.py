@@ -14,8 +14,6 @@ from skspace import SpaceClassifier, TokenEncoder
 from skspace._encoding import encoding_job, token_encoder
 from skspace.datasets import load_support_messages
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TEXTS = [f"text {i} is short" for i in range(60)]
 
 

@@ -31,8 +31,6 @@ from skspace._persistence.classifier_state import classifier_to_plain
 from skspace._persistence.folder_format import _MAX_CONFIG_BYTES, FORMAT, FORMAT_VERSION, _checksum, tensor_shapes
 from skspace.inspection import token_contributions
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N, D = 60, 8
 TEXTS = ["the parcel is late", "charged twice", "my account", "short text", "longer text and longer", ""]
 LABELS = ["late", "money", "account", "late", "money", "account"]

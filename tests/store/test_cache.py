@@ -19,8 +19,6 @@ from skspace._store.cache_folder import CacheLimit, cache_folder, evict, shard_f
 from skspace._store.key_index import text_keys
 from skspace._store.token_store import TokenStore
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 D = 16
 
 

@@ -27,7 +27,6 @@ from skspace._store.key_index import lock_of, text_keys
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
-    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
 

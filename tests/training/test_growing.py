@@ -15,8 +15,6 @@ from skorch.callbacks import Callback
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
 from skspace.inspection import token_contributions
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N = 120
 Y = np.array(["bad", "good", "odd"])[np.arange(N) % 3]
 CLASSES = ["odd", "bad", "good"]

@@ -8,8 +8,6 @@ import pytest
 
 from skspace import RaggedArray, SpaceClassifier
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 N = 90
 RNG = np.random.default_rng(0)
 CLASS = np.arange(N) % 3
