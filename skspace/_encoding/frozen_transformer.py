@@ -19,7 +19,7 @@ from torch import nn
 
 from skspace._encoding.core_pool import map_in_threads
 from skspace._encoding.packed_linear import pack
-from skspace._runtime.devices import without_autocast
+from skspace._runtime.devices import prepare_process, without_autocast
 
 __all__ = ["FrozenTransformer", "Tokens", "read_config"]
 
@@ -190,6 +190,7 @@ class FrozenTransformer:
 
         `n_batches` need be no more than a guess: with fewer than there are threads, threads share a batch.
         """
+        prepare_process()
         n_threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         return map_in_threads(self.forward, batches, n_batches, n_threads)
 

@@ -48,35 +48,22 @@ def shared_transformer(
         return _transformers[key]
 
 
-_forking = threading.local()  # two threads may fork at once
-
-
-def _before_fork() -> None:
-    _forking.stores = [cache.store for cache in list(_caches.values())]
-    for store in _forking.stores:
-        store.before_fork()
-
-
-def _after_fork(*, in_child: bool) -> None:
-    global _sharing
-    for store in _forking.stores:
-        store.after_fork(in_child=in_child)
-    if in_child:  # another thread of the parent may hold it
-        _sharing = threading.RLock()
-
-
 def _write_pending() -> None:
     for cache in _caches.values():
         cache.store.write_pending(at_exit=True)
 
 
+def _after_fork() -> None:
+    """In a child: another thread of its parent may have held the lock, and what is pending is its parent's to write."""
+    global _sharing
+    _sharing = threading.RLock()
+    for cache in _caches.values():
+        cache.store.after_fork()
+
+
 atexit.register(_write_pending)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=lambda: _after_fork(in_child=False),
-        after_in_child=lambda: _after_fork(in_child=True),
-    )
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def shared_cache(cache_dir: str, max_bytes: int | None, spec: VectorSpec, model_name: str) -> Cache:

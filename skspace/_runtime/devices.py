@@ -1,15 +1,19 @@
-"""What to compute on and in, and what a fork takes away of it."""
+"""Device and precision of computations, and what is different in a forked process."""
 
 from __future__ import annotations
 
 import os
 import platform
+import threading
 from functools import cache
 from pathlib import Path
 
 import torch
 
-__all__ = ["check_can_train", "check_not_lost", "pick_device", "pick_dtype", "precision", "without_autocast"]
+__all__ = [
+    "check_can_train", "check_not_lost", "pick_device", "pick_dtype", "precision", "prepare_process",
+    "without_autocast",
+]  # fmt: skip
 
 
 def pick_device(device: str, *, estimator: str) -> torch.device:
@@ -20,11 +24,12 @@ def pick_device(device: str, *, estimator: str) -> torch.device:
     ValueError
         If there is no such device on this machine; it names the `estimator` that asked.
     """
+    prepare_process()
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         picked = torch.device(device)
-        if not _is_lost(picked):
+        if picked.type != "cuda" or not _lost_cuda():
             torch.empty(0, device=picked)  # whether it is there is known when something is put on it
     except (RuntimeError, AssertionError) as error:  # a torch that was built without CUDA asserts
         raise ValueError(
@@ -85,10 +90,23 @@ def _is_intel() -> bool:
 
 # ---------------------------------------------------------------- after a fork
 
+_IMPORTED_IN = os.getpid()
+_prepared = threading.local()  # a number of threads is a setting of one thread
+
 _FORKED = "in a process that was forked from one that had used CUDA"
 _SPAWNED = "Expected a process that is spawned (by multiprocessing's 'spawn' or joblib's 'loky')"
 
-_had_cuda = _lost_cuda = False
+
+def prepare_process() -> None:
+    """Let torch use one thread in a forked process, before the first computation in it.
+
+    OpenMP's threads do not survive a fork, and a process that waits for them hangs. Whatever computes calls this, so
+    that forks which never use this package keep their settings. Later changes by the program stay.
+    """
+    pid = os.getpid()
+    if pid != _IMPORTED_IN and getattr(_prepared, "pid", None) != pid:
+        _prepared.pid = pid
+        torch.set_num_threads(1)
 
 
 def check_not_lost(device: torch.device) -> None:
@@ -98,7 +116,7 @@ def check_not_lost(device: torch.device) -> None:
     ------
     RuntimeError
     """
-    if _is_lost(device):
+    if device.type == "cuda" and _lost_cuda():
         raise RuntimeError(
             f"CUDA cannot be used here, {_FORKED}. {_SPAWNED}, or device='cpu', or texts that were in the cache before "
             "the fork, as TokenEncoder.precompute leaves them."
@@ -106,30 +124,16 @@ def check_not_lost(device: torch.device) -> None:
 
 
 def check_can_train() -> None:
-    """The same for training, in which torch's optimisers ask CUDA, if there is one, even on the processor.
+    """Refuse training in such a process, even on the processor: torch's optimisers ask CUDA there too.
 
     Raises
     ------
     RuntimeError
     """
-    if _lost_cuda:
+    if _lost_cuda():
         raise RuntimeError(f"torch can train nothing here, {_FORKED}. {_SPAWNED}.")
 
 
-def _is_lost(device: torch.device) -> bool:
-    return _lost_cuda and device.type == "cuda"
-
-
-def _before_fork() -> None:
-    global _had_cuda
-    _had_cuda = torch.cuda.is_initialized()
-
-
-def _after_fork() -> None:
-    global _lost_cuda
-    _lost_cuda = _lost_cuda or _had_cuda
-    torch.set_num_threads(1)  # OpenMP's threads do not survive either, and a child that waits for them hangs for good
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+def _lost_cuda() -> bool:
+    # A bad fork alone does not tell: asking how many devices there are makes one, even if there are none.
+    return bool(torch.cuda._initialized and torch.cuda._is_in_bad_fork())

@@ -53,7 +53,7 @@ __all__ = ["TokenStore"]
 SHARD_BYTES = 64 * 2**20
 SMALL_SHARD_BYTES = SHARD_BYTES // 8
 MAX_SMALL_SHARDS = 32
-MAX_PENDING, PENDING_SECONDS = 64, 10.0
+MAX_PENDING = 64
 
 
 class TokenStore:
@@ -86,29 +86,26 @@ class TokenStore:
             self.folder = next((f for f in parent.glob(f"*-{self.digest[:24]}") if f.is_dir()), parent / here)
         except OSError:  # not to be listed, as whoever reads or writes will be told
             self.folder = parent / here
-        self._shards: dict[str, Shard] = {}
-        self._numbered: dict[int, str] = {}  # names of the shards by number, as the index knows them
-        self._next_number = 0
-        self._index = KeyIndex()
+        self._forget_all()
         self._warned: set[tuple[Any, ...]] = set()
-        self._listed = -math.inf  # when the folder was read, on the monotonic clock
         self._keep_damaged = False
         self._damaged: set[Path] = set()  # found so, since somebody last asked
         self._threads = threading.RLock()
         self._pending: dict[bytes, tuple[NDArray[np.float16], bool]] = {}  # see write_later
-        self._pending_since = 0.0
 
-    def before_fork(self) -> None:
-        """Wait until no other thread is in the midst of a change."""
-        self._threads.acquire()
+    def _forget_all(self) -> None:
+        self._shards: dict[str, Shard] = {}
+        self._numbered: dict[int, str] = {}  # names of the shards by number, as the index knows them
+        self._next_number = 0
+        self._index = KeyIndex()
+        self._listed = -math.inf  # when the folder was read, on the monotonic clock
 
-    def after_fork(self, *, in_child: bool) -> None:
-        """Let other threads go on; in the child there are none, and what is pending is its parent's to write."""
-        if in_child:
-            self._threads = threading.RLock()
-            self._pending.clear()
-        else:
-            self._threads.release()
+    def after_fork(self) -> None:
+        """In a child, where no other thread lives on: forget what one of them was changing at that moment."""
+        if not self._threads.acquire(blocking=False):
+            self._forget_all()
+        self._threads = threading.RLock()
+        self._pending.clear()  # its parent writes it
 
     # ---------------------------------------------------------------- reading
 
@@ -138,23 +135,18 @@ class TokenStore:
             found = Lookup(len(keys))
         indices = np.arange(len(keys))[among]
         with self._threads:
-            if self._pending and not self._take_pending(keys, found):
+            if len(keys) > 1:
                 self.write_pending()
+            elif (pending := self._pending.get(keys.tobytes())) is not None:
+                vectors, truncated = pending
+                row = np.zeros(1, np.int64)
+                found.add(vectors.copy(), row, row, np.array([len(vectors)]), np.array([truncated]))
+                return found
             self._find(keys, found, indices)
             behind = time.monotonic() - self._listed >= max_age
             if behind and (found.segment[indices] < 0).any() and self._refresh():
                 self._find(keys, found, indices)
         return found
-
-    def _take_pending(self, keys: Keys, found: Lookup) -> bool:
-        """Answer for a single text out of what is pending; False where that is not all there is to know."""
-        if len(keys) > 1 or not len(found.missing):
-            return False
-        vectors, truncated = self._pending.get(keys.tobytes(), (None, False))
-        if vectors is not None:
-            copied = vectors.copy()  # an array of the caller's own, to be changed at will
-            found.add(copied, np.array([0]), np.array([0]), np.array([len(vectors)]), np.array([truncated]))
-        return True
 
     def _find(self, keys: Keys, found: Lookup, among: NDArray[np.integer]) -> None:
         while True:
@@ -377,11 +369,10 @@ class TokenStore:
         return reader, offsets
 
     def write_later(self, key: Keys, vectors: NDArray[np.float16], truncated: bool) -> None:
-        """Keep the vectors of one text in memory, to be written together with those of others.
+        """Keep the vectors of one text in memory until there are enough for a file.
 
-        Who asks for one text at a time would wait for a file each time, and leave that many files. They are written
-        when there are enough, with the next text after some seconds, and before anything else is done with this store.
-        A process that is killed loses them; other processes see them late. Neither makes a vector wrong.
+        A file a text would take time at each call, and leave many files. Other processes see the texts late, and a
+        process that is killed loses them. `lookup` of several texts, `info` and `verify` write them first.
 
         Parameters
         ----------
@@ -391,13 +382,12 @@ class TokenStore:
         """
         with self._threads:
             if not self._pending:
-                self._pending_since = time.monotonic()
                 try:
-                    self._make_folder()  # whoever cannot write is told so now
+                    self._make_folder()
                 except OSError as error:
                     self._warn_unwritable(error)
             self._pending[key.tobytes()] = vectors.copy(), truncated
-            if len(self._pending) >= MAX_PENDING or time.monotonic() - self._pending_since > PENDING_SECONDS:
+            if len(self._pending) >= MAX_PENDING:
                 self.write_pending()
 
     def write_pending(self, *, at_exit: bool = False) -> None:

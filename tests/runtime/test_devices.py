@@ -1,12 +1,16 @@
 """What is computed on and in, and what a fork takes away. What needs a graphics card is in test_cuda."""
 
-import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import skspace
 from skspace import SpaceClassifier, TokenEncoder
 from skspace._runtime import devices
 from skspace._runtime.devices import check_can_train, check_not_lost, pick_device, pick_dtype, precision
@@ -82,21 +86,63 @@ def test_pick_dtype_elsewhere():
 def lost(monkeypatch):
     """As in a process that was forked from one that had used CUDA."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(devices, "_lost_cuda", True)
+    monkeypatch.setattr(torch.cuda, "_initialized", True)
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-@pytest.mark.parametrize("used", [True, False])
-def test_a_fork_of_a_process_that_has_used_cuda_knows(monkeypatch, used):
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: used)
+@pytest.mark.parametrize(("used", "bad", "lost"), [(True, True, True), (True, False, False), (False, True, False)])
+def test_cuda_is_lost_only_if_it_was_used(monkeypatch, used, bad, lost):
+    monkeypatch.setattr(torch.cuda, "_initialized", used)
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: bad)
+    assert devices._lost_cuda() is lost
+
+
+IN_A_FORK = """
+import multiprocessing, sys, threading
+import torch
+from skspace import TokenEncoder
+
+def new_text(encoder):
+    before = torch.get_num_threads()
+    encoder.transform(["never seen", "nor this one, which is longer"])
+    return before, torch.get_num_threads()
+
+def in_thread(encoder):
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(new_text(encoder)))
+    thread.start()
+    thread.join()
+    return seen[0][1]
+
+def own_number(encoder):
+    new_text(encoder)
+    torch.set_num_threads(2)
+    return new_text(encoder)
+
+def unused(encoder):
+    return torch.get_num_threads()
+
+if __name__ == "__main__":
+    torch.set_num_threads(3)
+    encoder = TokenEncoder(sys.argv[1], cache_dir=sys.argv[2], dtype="float32", device="cpu")
+    encoder.transform([f"text {i} of the parcel" for i in range(500)])
+    torch.ones(700, 700) @ torch.ones(700, 700)  # whose threads no fork has
     context = multiprocessing.get_context("fork")
-    receive, send = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: send.send(devices._lost_cuda), daemon=True)
-    child.start()
-    assert receive.poll(60)
-    assert receive.recv() is used
-    child.join()
-    assert not devices._lost_cuda
+    for work in (unused, new_text, in_thread, own_number):
+        receive, send = context.Pipe(duplex=False)
+        child = context.Process(target=lambda: send.send(work(encoder)), daemon=True)
+        child.start()
+        print(receive.recv() if receive.poll(30) else "hangs")
+    print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="needs fork")
+def test_a_fork_computes_with_one_thread_from_its_first_use_on(tiny_bert, tmp_path):
+    command = [sys.executable, "-W", "ignore", "-c", IN_A_FORK, tiny_bert, str(tmp_path)]
+    path = os.pathsep.join([str(Path(skspace.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, check=False)
+    assert done.stdout.splitlines() == ["3", "(3, 1)", "1", "(2, 2)", "3"], done.stderr
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA])

@@ -489,13 +489,6 @@ def test_what_is_written_later_is_what_was_given(tmp_path):
     assert_found(fresh(store), ["some words"])
 
 
-def test_single_texts_are_written_after_some_seconds(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "PENDING_SECONDS", 0.0)
-    store = TokenStore(tmp_path, NAMESPACE)
-    write_later(store, "some words")
-    assert len(shards_of(store)) == 1
-
-
 @pytest.mark.parametrize(
     "use",
     [
@@ -535,8 +528,7 @@ def test_clear_forgets_what_is_pending(tmp_path):
 def test_child_leaves_what_is_pending_to_its_parent(tmp_path):
     store = TokenStore(tmp_path, NAMESPACE)
     write_later(store, "some words")
-    store.before_fork()
-    store.after_fork(in_child=True)
+    store.after_fork()
     store.write_pending()
     assert shards_of(store) == []
 
