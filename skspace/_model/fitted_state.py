@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from skspace._model.concept_operators import ConceptOperators
+from skspace._runtime.devices import prepare_process
 
 __all__ = ["FittedState", "arrays_of", "operators_from_arrays"]
 
@@ -63,6 +64,7 @@ def arrays_of(operators: ConceptOperators) -> dict[str, Any]:
 
 def operators_from_arrays(arguments: Mapping[str, Any], arrays: Mapping[str, Any]) -> ConceptOperators:
     """Operators from `ConceptOperators.arguments` and `arrays_of`."""
+    prepare_process()
     arguments = {**arguments, "dtype": getattr(torch, arguments["dtype"]), "generator": torch.Generator()}
     operators = ConceptOperators(**arguments).eval()
     with torch.no_grad():

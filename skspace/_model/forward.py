@@ -12,7 +12,7 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from skspace._input.ragged import RaggedArray
 from skspace._model.concept_operators import ConceptOperators, Spaces
 from skspace._model.token_batches import token_batches
-from skspace._runtime.devices import without_autocast
+from skspace._runtime.devices import prepare_process, without_autocast
 
 __all__ = ["each_batch", "log_probabilities", "probabilities"]
 
@@ -24,6 +24,7 @@ def each_batch(operators: ConceptOperators, rows: RaggedArray) -> Iterator[tuple
 
     A text's result does not depend on the other texts, to the last bit.
     """
+    prepare_process()
     weight = operators.weight
     for indices, batch in token_batches(rows, _PREDICT_TOKENS, weight.dtype, weight.device):
         with torch.inference_mode(), without_autocast(weight.device):

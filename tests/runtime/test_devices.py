@@ -98,9 +98,10 @@ def test_cuda_is_lost_only_if_it_was_used(monkeypatch, used, bad, lost):
 
 
 IN_A_FORK = """
-import multiprocessing, sys, threading
+import multiprocessing, pickle, sys, threading
+import numpy as np
 import torch
-from skspace import TokenEncoder
+from skspace import SpaceClassifier, TokenEncoder
 
 def new_text(encoder):
     before = torch.get_num_threads()
@@ -122,13 +123,19 @@ def own_number(encoder):
 def unused(encoder):
     return torch.get_num_threads()
 
+def unpickled(encoder):
+    return bool((pickle.loads(pickled).decision_function(X) == expected).all())
+
 if __name__ == "__main__":
     torch.set_num_threads(3)
     encoder = TokenEncoder(sys.argv[1], cache_dir=sys.argv[2], dtype="float32", device="cpu")
     encoder.transform([f"text {i} of the parcel" for i in range(500)])
+    X = np.random.default_rng(0).normal(size=(400, 600)).astype(np.float32)
+    clf = SpaceClassifier("precomputed", max_epochs=1, n_members=8, device="cpu").fit(X, np.arange(400) % 4)
+    pickled, expected = pickle.dumps(clf), clf.decision_function(X)
     torch.ones(700, 700) @ torch.ones(700, 700)  # whose threads no fork has
     context = multiprocessing.get_context("fork")
-    for work in (unused, new_text, in_thread, own_number):
+    for work in (unused, new_text, in_thread, own_number, unpickled):
         receive, send = context.Pipe(duplex=False)
         child = context.Process(target=lambda: send.send(work(encoder)), daemon=True)
         child.start()
@@ -142,7 +149,7 @@ def test_a_fork_computes_with_one_thread_from_its_first_use_on(tiny_bert, tmp_pa
     command = [sys.executable, "-W", "ignore", "-c", IN_A_FORK, tiny_bert, str(tmp_path)]
     path = os.pathsep.join([str(Path(skspace.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, check=False)
-    assert done.stdout.splitlines() == ["3", "(3, 1)", "1", "(2, 2)", "3"], done.stderr
+    assert done.stdout.splitlines() == ["3", "(3, 1)", "1", "(2, 2)", "True", "3"], done.stderr
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA])
