@@ -27,7 +27,8 @@ def make(tiny_bert, tmp_path):
 
 @pytest.fixture
 def loky():
-    """Workers that are gone afterwards."""
+    """Workers that are new, and gone afterwards."""
+    get_reusable_executor().shutdown(wait=True)
     yield
     get_reusable_executor().shutdown(wait=True)
 
@@ -55,7 +56,7 @@ def test_precompute_in_this_process(make):
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_precompute_side_by_side(make, loky, backend):
+def test_precompute_side_by_side(make, backend):
     encoder = make()
     with joblib.parallel_config(backend):
         assert encoder.precompute(TEXTS, n_jobs=2) == 60
@@ -64,7 +65,7 @@ def test_precompute_side_by_side(make, loky, backend):
 
 
 @pytest.mark.parametrize("n_texts", [1, 2, 3])
-def test_precompute_of_few_texts_side_by_side(make, loky, n_texts):
+def test_precompute_of_few_texts_side_by_side(make, n_texts):
     """A part may be a single text, which is not put off to be written with others."""
     encoder = make()
     assert encoder.precompute(TEXTS[:n_texts], n_jobs=2) == n_texts
@@ -154,6 +155,7 @@ def test_workers_that_write_elsewhere(make, tmp_path, monkeypatch):
 
 def test_processes_do_not_fight_for_cores(make, loky, tmp_path, monkeypatch):
     """joblib tells its workers how many threads they may have; torch must have listened, and nobody else decided."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(token_encoder, "_encode_part", counting_threads(token_encoder._encode_part, tmp_path))
     assert make().precompute(TEXTS, n_jobs=2) == 60
     n_threads = {path.name: int(path.read_text()) for path in tmp_path.glob("worker *")}
