@@ -168,6 +168,15 @@ def test_pickled_in_the_middle_of_a_stream(copy, tmp_path):
     assert len(content) < fitted + 2 * parameters + 10_000
 
 
+def test_a_pickle_keeps_the_signs_of_axes():
+    """Folding has turned some; the inter-space loss of the next call must find them as they were."""
+    params = {"lr": 0.5, "lr_schedule": "constant", "inter_space_weight": 0.1}
+    clf = stream(make(batch_size=16, **params))
+    assert (clf._state.sign < 0).any()
+    restored = pickle.loads(pickle.dumps(clf))
+    assert same(stream(restored), stream(clf))
+
+
 def test_without_the_moments_the_stream_is_another(monkeypatch):
     clf = stream(make(batch_size=16))
     forgetful = pickle.loads(pickle.dumps(clf))
