@@ -12,21 +12,22 @@ import json
 import os
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from skspace._files.open_files import open_to_read
+from skspace._runtime.messages import warn
 from skspace._store.cache_folder import cache_folder, namespace_folders, shard_files, size_in_bytes, version_folder
 from skspace._store.cache_folder import evict as evict_files
+from skspace._store.namespace_folder import NamespaceFolder, clear_folder
 from skspace._store.shard import FORMAT
 from skspace._store.token_store import TokenStore
 
 __all__ = ["clear", "evict", "info", "verify"]
 
 _DESCRIPTION = "Care for skspace's embedding cache."
-_EPILOG = "verify, evict and clear take --dry-run, behind their name: say what would be done, and do nothing."
+_EPILOG = "verify, evict and clear accept --dry-run after their name: report what would be done, and do nothing."
 _MAX_DESCRIPTION_BYTES = 2**20
 
 
@@ -66,11 +67,10 @@ def verify(cache_dir: str | os.PathLike[str] = "auto", *, dry_run: bool = False)
         if (store := _store(folder)) is not None:
             failed += store.verify(dry_run=dry_run)
         elif files := shard_files(folder):
-            warnings.warn(
+            warn(
                 f"{len(files)} files in {folder} cannot be checked, since what they hold is described nowhere: its "
                 "namespace.json is missing or damaged. It is written again when the encoder is used again; until then "
-                f"clear(namespace={folder.name!r}) deletes them.",
-                stacklevel=2,
+                f"clear(namespace={folder.name!r}) deletes them."
             )
     return failed
 
@@ -133,7 +133,7 @@ def clear(cache_dir: str | os.PathLike[str] = "auto", *, namespace: str | None =
     n_bytes = sum(file.n_bytes for folder in folders for file in shard_files(folder))
     if not dry_run:
         for folder in folders:
-            TokenStore.clear_folder(folder)
+            clear_folder(folder)
     return n_bytes
 
 
@@ -155,10 +155,10 @@ def _namespace(folder: Path) -> dict[str, Any] | None:
             namespace = json.loads(file.read(_MAX_DESCRIPTION_BYTES))
         if namespace.pop("format") != FORMAT:
             return None
-        store = TokenStore(folder.parent.parent, namespace)
+        place = NamespaceFolder(folder.parent.parent, namespace, "")
     except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError):
         return None
-    return namespace if store.folder == folder else None
+    return namespace if place.path == folder else None
 
 
 def _store(folder: Path) -> TokenStore | None:
@@ -181,19 +181,19 @@ def _main(arguments: Sequence[str] | None = None) -> int:
     empty.add_argument("namespace", nargs="?", help="only this one of those that info names")
     for command in (check, shrink, empty):
         command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    said = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        lines, status = _COMMANDS[said.command](said)
+        lines, status = _COMMANDS[options.command](options)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return status
 
 
-def _info_lines(said: argparse.Namespace) -> tuple[list[str], int]:
-    folder = cache_folder(said.cache_dir)
+def _info_lines(options: argparse.Namespace) -> tuple[list[str], int]:
+    folder = cache_folder(options.cache_dir)
     lines = [f"cache folder: {folder}{'' if folder.is_dir() else ' (there is no such folder yet)'}"]
-    described = info(said.cache_dir)
+    described = info(options.cache_dir)
     for namespace in described:
         used = namespace["last_used"]
         when = "empty" if used is None else time.strftime("last used %Y-%m-%d %H:%M", time.localtime(used))
@@ -202,30 +202,30 @@ def _info_lines(said: argparse.Namespace) -> tuple[list[str], int]:
             f"{Path(namespace['folder']).name}"
         )
         settings = namespace["namespace"]
-        said_of_it = "no description" if settings is None else ", ".join(f"{k} {v}" for k, v in settings.items())
-        lines.append(f"           {said_of_it}")
+        described_as = "no description" if settings is None else ", ".join(f"{k} {v}" for k, v in settings.items())
+        lines.append(f"           {described_as}")
     lines.append(f"{_readable(sum(namespace['n_bytes'] for namespace in described)):>9}  in all")
     return lines, 0
 
 
-def _verify_lines(said: argparse.Namespace) -> tuple[list[str], int]:
-    failed = verify(said.cache_dir, dry_run=said.dry_run)
-    unknown = sum(len(shard_files(f)) for f in namespace_folders(said.cache_dir) if _namespace(f) is None)
-    done = "would be deleted" if said.dry_run else "deleted"
+def _verify_lines(options: argparse.Namespace) -> tuple[list[str], int]:
+    failed = verify(options.cache_dir, dry_run=options.dry_run)
+    unknown = sum(len(shard_files(f)) for f in namespace_folders(options.cache_dir) if _namespace(f) is None)
+    done = "would be deleted" if options.dry_run else "deleted"
     lines = [f"{failed} damaged files {done}"] * bool(failed) + [f"{unknown} files not checked"] * bool(unknown)
     return lines or ["all files are sound"], 1 if lines else 0
 
 
-def _evict_lines(said: argparse.Namespace) -> tuple[list[str], int]:
-    return [_deleted(evict(said.max_bytes, said.cache_dir, dry_run=said.dry_run), said)], 0
+def _evict_lines(options: argparse.Namespace) -> tuple[list[str], int]:
+    return [_deleted(evict(options.max_bytes, options.cache_dir, dry_run=options.dry_run), options)], 0
 
 
-def _clear_lines(said: argparse.Namespace) -> tuple[list[str], int]:
-    return [_deleted(clear(said.cache_dir, namespace=said.namespace, dry_run=said.dry_run), said)], 0
+def _clear_lines(options: argparse.Namespace) -> tuple[list[str], int]:
+    return [_deleted(clear(options.cache_dir, namespace=options.namespace, dry_run=options.dry_run), options)], 0
 
 
-def _deleted(n_bytes: int, said: argparse.Namespace) -> str:
-    return f"{_readable(n_bytes)} {'would be deleted' if said.dry_run else 'deleted'}"
+def _deleted(n_bytes: int, options: argparse.Namespace) -> str:
+    return f"{_readable(n_bytes)} {'would be deleted' if options.dry_run else 'deleted'}"
 
 
 _COMMANDS = {"info": _info_lines, "verify": _verify_lines, "evict": _evict_lines, "clear": _clear_lines}

@@ -77,7 +77,7 @@ class BarePass:
 
     def call(self, inputs):
         with torch.inference_mode():
-            return self.transformer._take(inputs)
+            return self.transformer._layer_output(inputs)
 
     def products(self):
         """The products of all linear layers on the tokens of each batch, as a function."""

@@ -65,7 +65,7 @@ def map_in_threads(
 
 @contextmanager
 def _workers(n_workers: int, n_cores: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads in each of which torch uses `n_cores`; in all other threads it goes on as before."""
+    """Threads in each of which torch uses `n_cores`; in other threads nothing changes."""
     started = Barrier(n_workers + 1)
 
     def start() -> None:

@@ -1,8 +1,7 @@
-"""Texts that are in no store yet: who encodes which, in what batches, and when vectors are written.
+"""EncodingJob: encode the texts that no store has yet, in batches, shared among processes.
 
-Texts are divided by the first byte of their key into parts. A process encodes a part while it holds the right
-to, and passes over parts that another holds: processes that start on the same texts share the work, and none
-does another's again.
+Texts are divided into parts by the first byte of their key. A process encodes a part while it holds the part's lock,
+and skips parts that another process holds. Processes that start on the same texts thus share the work.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from skspace._encoding.frozen_transformer import FrozenTransformer, Tokens
@@ -22,12 +22,30 @@ from skspace._store.key_index import N_LOCKS, Keys, Lookup, lock_of
 from skspace._store.shard import all_finite
 from skspace._store.token_store import SHARD_BYTES, TokenStore
 
-__all__ = ["EncodingJob", "divide"]
+__all__ = ["EncodingJob", "default_batch_tokens", "distinct_texts", "divide"]
 
+# On a processor each thread computes a batch on one core, and the output of a layer should fit that core's cache
+# (examples/benchmarks/bench_encode.md). Types of two bytes take half the space, and their products are faster with more
+# rows. The number for graphics cards is not measured.
+_BATCH_TOKENS, _BATCH_TOKENS_OF_TWO_BYTES, _BATCH_TOKENS_ELSEWHERE = 768, 2048, 16384
 _CHUNK_TEXTS = 4096  # sorted by length at a time: long enough to waste little padding, bounded in memory
 _FIRST_TEXTS = 64  # of a chunk, tokenised before the others: what the cores begin with
 _CHARACTERS_A_TOKEN = 5  # about, in English
 _FLUSH_SECONDS = 10.0  # what a slow encoder may lose when its process is killed
+
+
+def default_batch_tokens(device: torch.device, dtype: torch.dtype) -> int:
+    """Tokens a batch for ``batch_tokens="auto"``."""
+    if device.type != "cpu":
+        return _BATCH_TOKENS_ELSEWHERE
+    return _BATCH_TOKENS if dtype.itemsize == 4 else _BATCH_TOKENS_OF_TWO_BYTES
+
+
+def distinct_texts(texts: list[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Distinct texts in order of their first appearance, and for each text the index of its own among them."""
+    index: dict[str, int] = {}
+    inverse = np.array([index.setdefault(text, len(index)) for text in texts])
+    return list(index), inverse
 
 
 def divide(keys: Keys, n_parts: int) -> list[NDArray[np.int64]]:
@@ -140,7 +158,7 @@ class _Batches:
     n_expected : int
         About how many batches there will be.
     handed_out : deque of lists of (place in texts, tokens)
-        The batches that were asked for; who is done with one takes it out.
+        The batches that were handed out and are not finished.
     """
 
     def __init__(self, texts: Sequence[str], transformer: FrozenTransformer, batch_tokens: int) -> None:

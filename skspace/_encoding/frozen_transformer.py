@@ -111,7 +111,7 @@ class FrozenTransformer:
         self._inputs = [n for n in ("token_type_ids",) if n in self.tokenizer.model_input_names]
         self.pads, self._wants_mask = False, True  # until it is known
         try:
-            self._take = self._cut_above(layer)
+            self._layer_output = self._cut_above(layer)
             self._leave_out_pooler()
             self.pads = self._ignores_padding()
             self._wants_mask = not self._same_without_mask()
@@ -197,7 +197,7 @@ class FrozenTransformer:
     def forward(self, batch: Sequence[Tokens]) -> NDArray[np.float16]:
         """Vectors of the wanted layer, (n_texts, n_padded, n_features); those of a text are the first of its row."""
         with torch.inference_mode(), without_autocast(self.device):
-            return self._take(self._pad(batch)).to(torch.float16).cpu().numpy()
+            return self._layer_output(self._pad(batch)).to(torch.float16).cpu().numpy()
 
     def _pad(self, batch: Sequence[Tokens]) -> dict[str, torch.Tensor]:
         """What the model takes, (n_texts, width) each."""
@@ -242,31 +242,31 @@ class FrozenTransformer:
             if len(stacks) == 1:
                 (stack,) = stacks
                 layers = list(stack)
-                for n_kept, take in ((layer, self._last), (layer + 1, self._hidden)):
+                for n_kept, output in ((layer, self._last), (layer + 1, self._hidden)):
                     del stack[:]
                     stack.extend(layers[:n_kept])
-                    if self._same(take, inputs, wanted):
-                        return take
+                    if self._same(output, inputs, wanted):
+                        return output
                 del stack[:]
                 stack.extend(layers)
         return self._hidden
 
-    def _same(self, take: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> bool:
+    def _same(self, output: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> bool:
         try:
-            return bool(torch.equal(take(inputs), wanted))
+            return bool(torch.equal(output(inputs), wanted))
         except (LookupError, ValueError, TypeError, AttributeError, NameError, RuntimeError):
             # An architecture that counts its layers elsewhere cannot be cut this way; what it raises is up to its code.
             return False
 
     def _leave_out_pooler(self) -> None:
-        """Drop the layer above the first token, which no vector of ours depends on, where the model can do without."""
+        """Drop the layer above the first token, on which no stored vector depends, if the model works without it."""
         pooler = getattr(self.model, "pooler", None)
         if isinstance(pooler, nn.Module):
             inputs = self._pad(self.tokenize(_PROBE))
             with torch.inference_mode():
-                wanted = self._take(inputs)
+                wanted = self._layer_output(inputs)
                 self.model.pooler = None
-                if not self._same(self._take, inputs, wanted):
+                if not self._same(self._layer_output, inputs, wanted):
                     self.model.pooler = pooler
 
     def _same_without_mask(self) -> bool:
@@ -274,15 +274,15 @@ class FrozenTransformer:
         inputs = self._pad(self.tokenize(_PROBE[:1]))
         without = {name: values for name, values in inputs.items() if name != "attention_mask"}
         with torch.inference_mode():
-            return self._same(self._take, without, self._take(inputs))
+            return self._same(self._layer_output, without, self._layer_output(inputs))
 
     def _ignores_padding(self) -> bool:
         """Whether a text's vectors stay what they are beside a longer one. ConvBERT and FNet mix the padding in."""
         tokens = [t for t in self.tokenize(["", *_PROBE]) if len(t.ids)]
         with torch.inference_mode():
-            together = self._take(self._pad(tokens))
+            together = self._layer_output(self._pad(tokens))
             for one, padded in zip(tokens, together, strict=True):
-                alone = self._take(self._pad([one]))[0]
+                alone = self._layer_output(self._pad([one]))[0]
                 if not _alike(padded[: len(alone)], alone):
                     return False
         return True
@@ -293,13 +293,13 @@ class FrozenTransformer:
         """Pack the weights, where this torch and processor can, and the vectors of a probe stay what they are."""
         inputs = self._pad(self.tokenize(_PROBE))
         with torch.inference_mode():
-            wanted = self._take(inputs)
+            wanted = self._layer_output(inputs)
             try:
                 unpack = pack(self.model)
             except (AttributeError, RuntimeError):
                 return
             try:
-                same = _alike(self._take(inputs), wanted)
+                same = _alike(self._layer_output(inputs), wanted)
             except (AttributeError, RuntimeError, TypeError):  # an architecture that does more with its weights
                 same = False
             if not same:

@@ -104,7 +104,7 @@ class ModelFiles:
         OSError
             If its files are others now: vectors would be kept under the wrong name.
         """
-        of_a_folder = self.identity.startswith(_FOLDER) and not self.digests  # with digests `check` has said enough
+        of_a_folder = self.identity.startswith(_FOLDER) and not self.digests  # with digests, `check` suffices
         if of_a_folder and _from_folder(self.folder).identity != self.identity:
             raise OSError(f"The model in {self.folder} was changed while it was loaded. Run again when it is complete.")
 

@@ -2,7 +2,7 @@
 
 Torch only. oneDNN multiplies bfloat16 from blocks of its own making, and makes them of a layer's weights anew
 at every call; for a single text that is a third of the call (examples/benchmarks/bench_latency.md). The operators used
-here are those of torch's own compiler. They carry no promise to stay, so whoever packs a model compares what comes out.
+here are those of torch's own compiler. They may change without notice, so callers compare the outputs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One loaded model, and one view of a store, for all encoders of the process that agree on it."""
+"""Models and stores that encoders with the same settings share in a process."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Cache(NamedTuple):
     limit: CacheLimit
 
 
-# One loaded model, and one view of a store, for all encoders of the process that agree on it: a grid search clones its
-# encoder for every candidate. The lock is also what keeps two threads from loading the same weights at once.
+# A grid search clones its encoder for every candidate: the clones share one loaded model and one store. The lock also
+# keeps two threads from loading the same weights at once.
 _sharing = threading.RLock()
 _transformers: dict[Any, FrozenTransformer] = {}
 _caches: dict[Any, Cache] = {}
@@ -68,9 +68,10 @@ if hasattr(os, "register_at_fork"):
 
 def shared_cache(cache_dir: str, max_bytes: int | None, spec: VectorSpec, model_name: str) -> Cache:
     folder = cache_folder(cache_dir)
-    key = (folder, max_bytes, spec)
+    namespace = spec.namespace()
+    key = (folder, max_bytes, *namespace.items())
     with _sharing:
         if key not in _caches:
-            store = TokenStore(folder, spec.namespace(), f"{model_name}-layer{spec.layer}")
+            store = TokenStore(folder, namespace, f"{model_name}-layer{spec.layer}")
             _caches[key] = Cache(store, CacheLimit(folder, max_bytes))
         return _caches[key]

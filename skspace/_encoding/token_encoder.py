@@ -1,7 +1,7 @@
-"""TokenEncoder: texts to token embeddings, each text once in its life.
+"""TokenEncoder: texts to token embeddings, each text encoded once.
 
-Texts → keys → TokenStore; what is not in the store is encoded, see _encode.py. The model loads at the first
-text that is not in the store. Knows no operators and no labels.
+Texts become keys, which are looked up in a `TokenStore`. An `EncodingJob` encodes the texts that are not there; only
+then is the model loaded.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Sequence
 from dataclasses import asdict
 from numbers import Integral, Real
 from pathlib import Path
@@ -17,36 +16,31 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from skspace._encoding.encoding_job import EncodingJob, divide
-from skspace._encoding.frozen_transformer import FrozenTransformer, read_config
+from skspace._encoding.encoding_job import EncodingJob, default_batch_tokens, distinct_texts
+from skspace._encoding.frozen_transformer import FrozenTransformer
+from skspace._encoding.mean_pool import mean_pool
+from skspace._encoding.model_config import DEPTH_NAMES, WIDTH_NAMES, config_value
 from skspace._encoding.model_files import DEFAULT_MODEL, ModelFiles, RememberedModel, find_model_files, find_remembered
+from skspace._encoding.precompute import fill_cache
 from skspace._encoding.shared import Cache, shared_cache, shared_transformer
 from skspace._encoding.vector_spec import VectorSpec
 from skspace._input.ragged import RaggedArray
 from skspace._input.texts import check_texts
 from skspace._runtime.devices import check_not_lost, pick_device, pick_dtype, precision
 from skspace._runtime.messages import warn
-from skspace._store.cache_folder import DEFAULT_MAX_BYTES, cache_folder, size_in_bytes
+from skspace._store.cache_folder import cache_folder, cache_limit
 from skspace._store.key_index import Lookup, text_keys
 from skspace._store.shard import all_finite
 
 __all__ = ["TokenEncoder"]
 
-# batch_tokens="auto". On a processor a thread makes a batch with one core, and what a layer makes of it should stay in
-# that core's cache (examples/benchmarks/bench_encode.md). Types of two bytes take half the room, and their products
-# want more rows. A graphics card wants more still; its number is not measured.
-_BATCH_TOKENS, _BATCH_TOKENS_OF_TWO_BYTES, _BATCH_TOKENS_ELSEWHERE = 768, 2048, 16384
-_DEPTH_NAMES = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers")
-_LOOKING_SECONDS = 1.0  # how long one look at the cache folder and at the model serves single texts
-_PARTS_A_WORKER, _PART_TEXTS = 4, 4096  # precompute: tasks enough that no worker is idle long at the end
-_FLOAT32_ONLY = {"xlnet"}  # model types whose code in transformers mixes float32 into whatever it is given
-_WIDTH_NAMES = ("hidden_size", "dim", "d_model", "n_embd")
+_LOOKING_SECONDS = 1.0  # for single texts, how long a listing of the cache folder and of the model is reused
+_FLOAT32_ONLY = {"xlnet"}  # model types whose code in transformers mixes in float32 regardless of the dtype
 
 
 class TokenEncoder(TransformerMixin, BaseEstimator):
@@ -179,7 +173,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         self._validate_params()
         texts = check_texts(X)
         rows = self._embed(texts)
-        return _mean_pool(rows) if self.pooling == "mean" else rows
+        return mean_pool(rows) if self.pooling == "mean" else rows
 
     def _has_columns(self) -> bool:
         if self.pooling is None:
@@ -192,7 +186,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     @available_if(_has_columns)
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names of the columns with ``pooling="mean"``: tokenencoder0, tokenencoder1 …"""
-        width = self._config_value(self._files(), _WIDTH_NAMES, "hidden_size")
+        width = config_value(self._files().config, WIDTH_NAMES, lambda: self._files_to_load().folder)
         return np.array([f"tokenencoder{i}" for i in range(width)], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -216,7 +210,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
             state = {**state, "_remembered": RememberedModel(**state["_remembered"])}
         super().__setstate__(state)
 
-    # ---------------------------------------------------------------- tokens and cache, for people
+    # ---------------------------------------------------------------- tokens and cache
 
     def tokenize(self, X: Any) -> list[tuple[list[str], list[tuple[int, int]]]]:
         """The tokens behind the rows of `transform`.
@@ -288,27 +282,9 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         cache = self._cache(self._files_to_load())
         if cache is None:
             raise ValueError("TokenEncoder.precompute needs a cache. Got cache_dir=None instead; give it a folder.")
-        store = cache.store
-        distinct, inverse = _distinct(check_texts(X))
-        keys = text_keys(distinct)
-        missing = store.lookup(keys).missing
-        n_encoded = 0
-        if len(missing):
-            parts = divide(keys[missing], max(_PARTS_A_WORKER * effective_n_jobs(n_jobs), len(missing) // _PART_TEXTS))
-            n_encoded = sum(
-                Parallel(n_jobs)(
-                    delayed(_encode_part)(self._for_workers(), [distinct[i] for i in missing[part]]) for part in parts
-                )
-            )
-        found = store.lookup(keys)
-        if len(found.missing):
-            raise OSError(
-                f"{len(found.missing)} of {len(distinct)} texts are not in the cache {store.folder} after precompute: "
-                "the workers could not write to it, see another folder under this path, or have evicted them again "
-                f"since they take more than its limit of {self._max_bytes()} bytes. Give a cache_dir that all of them "
-                "share, and check its free space, its permissions and cache_max_bytes."
-            )
-        self._warn_truncated(found.truncated[inverse])
+        distinct, inverse = distinct_texts(check_texts(X))
+        n_encoded, truncated = fill_cache(self._for_workers(), distinct, cache.store, n_jobs, self._max_bytes())
+        self._warn_truncated(truncated[inverse])
         return n_encoded
 
     def _for_workers(self) -> TokenEncoder:
@@ -322,8 +298,8 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     # ---------------------------------------------------------------- texts to vectors
 
     def _embed(self, texts: list[str]) -> RaggedArray:
-        distinct, inverse = _distinct(texts)
-        # To look at the folders for each of many single texts would be a good part of the time that they take.
+        distinct, inverse = distinct_texts(texts)
+        # Checking the folders anew at each call would dominate the time of single texts.
         found, _ = self._find_or_encode(distinct, max_age=_LOOKING_SECONDS if len(distinct) == 1 else 0.0)
         self._warn_truncated(found.truncated[inverse])
         return RaggedArray.from_segments(
@@ -346,7 +322,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         if not len(found.missing):
             return found, 0
         files = self._files_to_load(max_age=max_age)
-        # What is written must stand under the name of what was loaded, whatever was remembered, or told by a stranger.
+        # Vectors are stored under the identity of the loaded model, not under one from memory or from a saved folder.
         if (loaded := self._cache(files)) is not None and loaded is not cache:
             cache = loaded
             found = cache.store.lookup(keys, max_age=max_age)
@@ -369,9 +345,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         if self.batch_tokens != "auto":
             return int(self.batch_tokens)
         device = self._device()
-        if device.type != "cpu":
-            return _BATCH_TOKENS_ELSEWHERE
-        return _BATCH_TOKENS if self._dtype(files, device).itemsize == 4 else _BATCH_TOKENS_OF_TWO_BYTES
+        return default_batch_tokens(device, self._dtype(files, device))
 
     def _check_finite(self, vectors: NDArray[np.float16], text: str) -> None:
         if not all_finite(vectors):
@@ -390,11 +364,11 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     # ---------------------------------------------------------------- model and store
 
     def _files(self) -> ModelFiles | RememberedModel:
-        """The model's files; of a fitted classifier's encoder what is remembered, which will do for cached texts."""
+        """The model's files; a fitted classifier's encoder knows enough of them to look up cached texts."""
         return vars(self).get("_remembered") or self._files_to_load()
 
     def _files_to_load(self, *, max_age: float = 0.0) -> ModelFiles:
-        """The model's files; a fitted classifier's as they were up to `max_age` seconds ago: to look takes time too."""
+        """The model's files; a fitted classifier's as they were found up to `max_age` seconds ago."""
         known: RememberedModel | None = vars(self).get("_remembered")
         asked = os.fspath(self.model), self.revision
         if known is None:
@@ -406,21 +380,16 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         return found.files
 
     def _remember_model(self) -> None:
-        """Keep to the model as it is now: with it, cached texts need no files, and another model is an error."""
+        """Remember the model of now: cached texts then need no files, and another model is an error."""
         files = self._files_to_load()
-        depth = self._config_value(files, _DEPTH_NAMES, _DEPTH_NAMES[0])
-        config = {_DEPTH_NAMES[0]: depth, "model_type": str(files.config.get("model_type"))}
+        config = {DEPTH_NAMES[0]: self._depth(files), "model_type": str(files.config.get("model_type"))}
         self._remembered = RememberedModel(files.identity, files.name, files.weights, config)
 
-    def _config_value(self, files: ModelFiles | RememberedModel, names: Sequence[str], attribute: str) -> int:
-        """A number of the model's config.json, read without transformers where its name is a known one."""
-        for name in names:
-            if isinstance(files.config.get(name), int):
-                return int(files.config[name])
-        return int(getattr(read_config(self._files_to_load().folder), attribute))
+    def _depth(self, files: ModelFiles | RememberedModel) -> int:
+        return config_value(files.config, DEPTH_NAMES, lambda: self._files_to_load().folder)
 
     def _layer(self, files: ModelFiles | RememberedModel) -> int:
-        depth = self._config_value(files, _DEPTH_NAMES, "num_hidden_layers")
+        depth = self._depth(files)
         if not isinstance(self.layer, Integral):
             return round(self.layer * depth)
         if not -depth - 1 <= self.layer <= depth:
@@ -468,43 +437,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
         )
 
     def _max_bytes(self) -> int | None:
-        if self.cache_max_bytes != "auto":
-            return None if self.cache_max_bytes is None else int(self.cache_max_bytes)
-        said = os.environ.get("SKSPACE_CACHE_MAX_BYTES") or str(DEFAULT_MAX_BYTES)
-        if not (max_bytes := size_in_bytes(said)):
-            raise ValueError(
-                "The environment variable SKSPACE_CACHE_MAX_BYTES must be a number of bytes, or one with a unit such "
-                f"as 500M or 20G. Got {said!r} instead."
-            )
-        return max_bytes
-
-
-def _encode_part(encoder: TokenEncoder, texts: list[str]) -> int:
-    """The task of a worker."""
-    _, n_encoded = encoder._find_or_encode(texts)
-    cache = encoder._cache(encoder._files())
-    if cache is not None:
-        cache.store.write_pending()  # a part may be a single text, and others look for it now
-    return n_encoded
-
-
-def _distinct(texts: list[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Distinct texts in order of their first appearance, and for each text the index of its own among them."""
-    index: dict[str, int] = {}
-    inverse = np.array([index.setdefault(text, len(index)) for text in texts])
-    return list(index), inverse
-
-
-def _mean_pool(rows: RaggedArray) -> NDArray[np.float32]:
-    """Mean vector of every text, (n_texts, n_features); 0 for a text without tokens."""
-    pooled = np.zeros((len(rows), rows.n_features), np.float32)
-    for begin in range(0, len(rows), 1024):
-        part = rows[begin : begin + 1024]
-        full = np.flatnonzero(part.lengths)
-        if len(full):
-            sums = np.add.reduceat(part.values.astype(np.float32), part.offsets[full], axis=0)
-            pooled[begin + full] = sums / part.lengths[full, None]
-    return pooled
+        return cache_limit(self.cache_max_bytes)
 
 
 class _LastFound(NamedTuple):

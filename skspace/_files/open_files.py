@@ -1,6 +1,6 @@
-"""Files held open for reading, as many as the process may have; and how a stranger's file is opened.
+"""OpenFile: files held open for reading, as many as the process may have.
 
-A file that is held open cannot be taken away: what is unlinked stays until it is closed.
+An open file stays readable if it is unlinked.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _close(file: list[int]) -> None:
 
 
 def open_to_read(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a regular file; a pipe or device that somebody has put there would block whoever reads it.
+    """Open a regular file; a pipe or device in its place would block the reader.
 
     Leaves no trace in the time of last access, which is `Shard.touch`'s, where that is allowed (Linux).
     """
@@ -101,7 +101,7 @@ def open_to_read(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def _new_lock() -> None:
-    """After a fork: whoever held the lock does not live in this process."""
+    """After a fork: the thread that held the lock may not exist in this process."""
     global _opening
     _opening = threading.Lock()
 

@@ -1,6 +1,6 @@
-"""The safetensors format: headers written, headers read with nothing in them trusted.
+"""The safetensors format: writes headers, and reads them without trusting anything in them.
 
-Only door to safetensors. A file is 8 bytes with the length of a header, the header in JSON (of every tensor
+A file is 8 bytes with the length of a header, the header in JSON (of every tensor
 its type, shape and place; ``__metadata__``, strings), and the tensors. What in a file does not fit is `Damage`.
 """
 

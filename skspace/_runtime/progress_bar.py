@@ -1,4 +1,4 @@
-"""Bar: tqdm's progress bar with a lock of its own; only door to tqdm.
+"""Bar: tqdm's progress bar with its own lock.
 
 Tqdm's own lock is shared by a process and all its forks, and stays locked for all of them when one is killed
 within it.

@@ -1,14 +1,13 @@
-"""The cache folder as a whole: where it is, what lies in it, and how it stays under its size.
+"""The cache folder as a whole: its place, its files, and its limit.
 
 Knows the files of all namespaces by name, size and last use, and nothing of what is in them. What is unlinked
-here may still be read by whoever holds it open.
+here may still be read by processes that hold it open.
 """
 
 from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,14 +15,15 @@ from typing import NamedTuple
 
 import platformdirs
 
+from skspace._runtime.messages import warn
 from skspace._store.shard import FORMAT, SHARD_NAME, TEMPORARY_NAME
 
 __all__ = [
-    "DEFAULT_MAX_BYTES", "CacheLimit", "ShardFile", "cache_folder", "evict", "namespace_folders", "shard_files",
+    "CacheLimit", "ShardFile", "cache_folder", "cache_limit", "evict", "namespace_folders", "shard_files",
     "size_in_bytes", "version_folder",
 ]  # fmt: skip
 
-DEFAULT_MAX_BYTES = 64 * 2**30
+_DEFAULT_MAX_BYTES = 64 * 2**30
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _ROOM_LEFT = 0.1  # evicting makes this share of the limit free, so that the next shard does not evict again
 _LOOK_AGAIN_BYTES = 256 * 2**20  # written by this process between two looks at the whole folder
@@ -61,6 +61,19 @@ def size_in_bytes(text: str) -> int | None:
     unit = text[-1:].upper()
     number = text[:-1] if unit in "KMGT" else text
     return int(number) * _UNITS[unit if unit in "KMGT" else ""] if number.isdecimal() else None
+
+
+def cache_limit(max_bytes: int | str | None) -> int | None:
+    """Resolve "auto": ``$SKSPACE_CACHE_MAX_BYTES``, or 64 GiB. None is no limit."""
+    if max_bytes != "auto":
+        return None if max_bytes is None else int(max_bytes)
+    text = os.environ.get("SKSPACE_CACHE_MAX_BYTES") or str(_DEFAULT_MAX_BYTES)
+    if not (n_bytes := size_in_bytes(text)):
+        raise ValueError(
+            "The environment variable SKSPACE_CACHE_MAX_BYTES must be a number of bytes, or one with a unit such "
+            f"as 500M or 20G. Got {text!r} instead."
+        )
+    return n_bytes
 
 
 def version_folder(cache_dir: str | os.PathLike[str]) -> Path:
@@ -147,7 +160,7 @@ class CacheLimit:
     def _warn(self, message: str) -> None:
         if not self._warned:
             self._warned = True
-            warnings.warn(message, stacklevel=3)
+            warn(message)
 
 
 def _remove_stale(cache_dir: str | os.PathLike[str]) -> None:
@@ -161,7 +174,7 @@ def _remove_stale(cache_dir: str | os.PathLike[str]) -> None:
 
 
 def namespace_folders(cache_dir: str | os.PathLike[str]) -> list[Path]:
-    """By name; none that a link leads to, where nothing is ours to delete."""
+    """By name; folders behind a link are left out, since nothing may be deleted there."""
     parent = version_folder(cache_dir)
     if parent.is_symlink():
         return []

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["N_LOCKS", "KeyIndex", "Lookup", "lock_of", "text_keys"]
+__all__ = ["N_LOCKS", "KeyIndex", "Keys", "Lookup", "lock_of", "text_keys"]
 
 Keys = NDArray[np.uint64]  # (n, 2): a 16-byte digest of a text a row
 N_LOCKS = 64  # as many processes can encode side by side
@@ -78,7 +78,7 @@ class _Run(NamedTuple):
 
 
 class KeyIndex:
-    """From keys to (shard number, row); shards are numbered by whoever adds them, from 0, each number once.
+    """From keys to (shard number, row); the caller numbers the shards from 0, each number once.
 
     Entries lie in sorted runs, each at least twice as long as the next, so that a look-up takes a few binary searches
     however many shards there are, and a shard of one text is added without sorting the others again. 24 bytes a text.

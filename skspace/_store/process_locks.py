@@ -1,4 +1,4 @@
-"""Locks between processes: files in a folder; only door to filelock.
+"""Locks between processes, which are files in a folder.
 
 A lock is free again when its process dies. Between machines they work as far as the shared disk has locks.
 """
@@ -15,9 +15,9 @@ __all__ = ["acquire", "has_no_locks", "release"]
 
 
 def acquire(folder: Path, names: Sequence[str], *, wait: bool) -> list[FileLock] | None:
-    """Take some locks of a folder, all of them, or None where another holds one and we do not wait.
+    """Acquire some locks of a folder; None, and no lock held, if another process holds one and `wait` is False.
 
-    Taken in the order of their names, so that two processes cannot wait for each other.
+    Acquired in the order of their names, so that two processes cannot wait for each other.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def acquire(folder: Path, names: Sequence[str], *, wait: bool) -> list[FileLock]
         If the folder cannot be written to, or its disk has no locks.
     """
     folder.mkdir(exist_ok=True, mode=0o700)
-    if folder.is_symlink():  # whoever made the cache folder must not choose where else is written
+    if folder.is_symlink():  # a stranger's link must not choose what is written elsewhere
         raise OSError(errno.ELOOP, "A link instead of a folder", str(folder))
     held: list[FileLock] = []
     try:
@@ -44,7 +44,7 @@ def acquire(folder: Path, names: Sequence[str], *, wait: bool) -> list[FileLock]
 
 
 def has_no_locks(error: Exception) -> bool:
-    """Whether `acquire` failed since the disk has no locks, rather than for lack of room or right."""
+    """Whether `acquire` failed since the disk has no locks, rather than because it is full or read-only."""
     no_locks = errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP
     return isinstance(error, NotImplementedError) or (isinstance(error, OSError) and error.errno in no_locks)
 

@@ -1,8 +1,8 @@
-"""One shard: an immutable safetensors file with the token vectors of some texts.
+"""Shard and Reader: an immutable safetensors file with the token vectors of some texts.
 
 A shard holds ``values`` (n_tokens, d) F16, ``offsets`` (n + 1,) I64, ``keys``
 (n, 16) U8 and ``truncated`` (n,) U8. Its header carries two SHA-256 digests: one of keys, offsets, flags and namespace,
-checked when the shard is opened, one of the values, checked by whoever reads from it for the first time. Nothing in a
+checked when the shard is opened, one of the values, checked before a process reads from it first. Nothing in a
 file is trusted: whatever does not fit is `Damage`. Values are read by position rather than memory-mapped: a mapped file
 that somebody truncates kills the process. A file that is read from is held open, so that nobody can take it away
 meanwhile, as long as the process may have so many files open.
@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from skspace._files.atomic_write import write_beside
 from skspace._files.open_files import OpenFile, changed, identity_of, open_to_read
 from skspace._files.safetensors_format import Damage, extent, read_header, read_tensor, written_header
+from skspace._store.key_index import Keys
 
 __all__ = [
-    "FORMAT", "SHARD_NAME", "TEMPORARY_NAME", "Keys", "Reader", "Shard", "all_finite", "write_shard",
+    "FORMAT", "SHARD_NAME", "TEMPORARY_NAME", "Reader", "Shard", "all_finite", "write_shard",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -43,8 +44,6 @@ _DTYPES: dict[str, tuple[str, Any]] = {  # safetensors' name and numpy's
     "truncated": ("U8", np.uint8),
     "values": ("F16", "<f2"),
 }
-
-Keys = NDArray[np.uint64]  # (n, 2): a 16-byte digest of a text a row
 
 
 def all_finite(values: NDArray[np.float16]) -> bool:
@@ -111,7 +110,7 @@ class Shard:
         -------
         shard : Shard
         keys : ndarray of uint64 of shape (n_texts, 2)
-            Not kept by the shard: who looks things up has an index of all shards.
+            Not kept by the shard: the store has an index of all shards.
         """
         self = cls()
         self.path = path
@@ -155,7 +154,7 @@ class Shard:
         now = time.monotonic()
         if now - self._touched >= _TOUCH_SECONDS:
             self._touched = now
-            # Not ours to mark, on a read-only disk, or gone: then it is not this process that will evict it.
+            # On a read-only disk, another user's, or gone: this process will not evict it either.
             with suppress(OSError):
                 os.utime(self.path, ns=(time.time_ns(), os.stat(self.path).st_mtime_ns))
 

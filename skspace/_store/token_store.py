@@ -14,15 +14,9 @@ that fails is dropped with a warning and its texts count as missing, so that the
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
 import math
-import os
-import re
 import threading
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,22 +25,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skspace._files.atomic_write import write_beside
 from skspace._files.safetensors_format import Damage
-from skspace._input.ragged import RaggedArray
-from skspace._store.key_index import KeyIndex, Lookup, lock_of
+from skspace._store.disk_warnings import DiskWarnings
+from skspace._store.key_index import KeyIndex, Keys, Lookup, lock_of
+from skspace._store.merging import smallest_within, write_merged
+from skspace._store.namespace_folder import NamespaceFolder, clear_folder
 from skspace._store.process_locks import acquire, has_no_locks, release
-from skspace._store.shard import (
-    FORMAT,
-    SHARD_NAME,
-    TEMPORARY_NAME,
-    VALUES_DTYPE,
-    Keys,
-    Reader,
-    Shard,
-    all_finite,
-    write_shard,
-)
+from skspace._store.shard import VALUES_DTYPE, Reader, Shard, all_finite, write_shard
 
 __all__ = ["TokenStore"]
 
@@ -75,19 +60,10 @@ class TokenStore:
     """
 
     def __init__(self, cache_dir: str | Path, namespace: Mapping[str, Any], name: str = "tokens") -> None:
-        self.namespace = dict(namespace)
-        canonical = json.dumps({"format": FORMAT, **self.namespace}, sort_keys=True)
-        self.digest = hashlib.sha256(canonical.encode()).hexdigest()
-        readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:]
-        parent = Path(cache_dir).expanduser().absolute() / f"v{FORMAT}"
-        # Found by the digest: the readable part is for people, and may change from one version to the next.
-        here = f"{readable}-{self.digest[:24]}"
-        try:
-            self.folder = next((f for f in parent.glob(f"*-{self.digest[:24]}") if f.is_dir()), parent / here)
-        except OSError:  # not to be listed, as whoever reads or writes will be told
-            self.folder = parent / here
+        self._place = NamespaceFolder(cache_dir, namespace, name)
+        self.namespace, self.digest, self.folder = self._place.namespace, self._place.digest, self._place.path
+        self._warnings = DiskWarnings(self.folder)
         self._forget_all()
-        self._warned: set[tuple[Any, ...]] = set()
         self._keep_damaged = False
         self._damaged: set[Path] = set()  # found so, since somebody last asked
         self._threads = threading.RLock()
@@ -119,7 +95,7 @@ class TokenStore:
     ) -> Lookup:
         """Find the rows of `keys`; every shard that is named in the answer has been verified by this process.
 
-        The answer holds its shards open, so that nobody can take them away while it is in use.
+        The answer holds its shards open, so that they stay readable if they are deleted meanwhile.
 
         Parameters
         ----------
@@ -170,7 +146,7 @@ class TokenStore:
                 return
 
     def _open(self, name: str, shard: Shard) -> Reader | None:
-        """A reader of a sound shard; None, and the shard forgotten, where it has gone or is damaged."""
+        """A reader of a sound shard; None, and the shard forgotten, if it has gone or is damaged."""
         try:
             reader = shard.open()
             if shard.verified != reader.identity:
@@ -183,7 +159,7 @@ class TokenStore:
         except FileNotFoundError:
             pass  # another process merged or cleared it
         except OSError as error:
-            self._warn_unreadable(shard.path, error)
+            self._warnings.unreadable(shard.path, error)
         self._forget(name)
         return None
 
@@ -207,24 +183,16 @@ class TokenStore:
     def _refresh(self) -> bool:
         """Take note of shards that came and went. True where there is a new one."""
         self._listed = time.monotonic()
-        names = self._names()
-        if names is None:
+        try:
+            names = self._place.shard_names()
+        except OSError as error:
+            self._warnings.unreadable(self.folder, error)
             return False
         for gone in self._shards.keys() - names:
             self._forget(gone)
         new = [known for name in sorted(names - self._shards.keys()) if (known := self._read(self.folder / name))]
         self._know(new)
         return bool(new)
-
-    def _names(self) -> set[str] | None:
-        """Names of the shards; None, and a warning, where the folder cannot be listed."""
-        try:
-            return {entry.name for entry in os.scandir(self.folder) if SHARD_NAME.fullmatch(entry.name)}
-        except (FileNotFoundError, NotADirectoryError):
-            return set()
-        except OSError as error:
-            self._warn_unreadable(self.folder, error)
-            return None
 
     def _read(self, path: Path) -> tuple[Shard, Keys] | None:
         try:
@@ -234,7 +202,7 @@ class TokenStore:
         except FileNotFoundError:
             pass  # merged into another shard since the folder was listed; its texts are looked for there next time
         except OSError as error:
-            self._warn_unreadable(path, error)
+            self._warnings.unreadable(path, error)
         return None
 
     def _drop(self, path: Path, damage: Exception) -> None:
@@ -242,28 +210,12 @@ class TokenStore:
         self._damaged.add(path)
         try:
             stat = path.stat()
-            identity = (path.name, stat.st_ino, stat.st_mtime_ns)
-            if not (self._keep_damaged or self._leads_elsewhere()):
+            identity = stat.st_ino, stat.st_mtime_ns
+            if not (self._keep_damaged or self._place.is_link()):
                 path.unlink()
-        except OSError:
-            # Not ours to remove (a read-only folder) or gone already: warned of once, passed over from now on.
-            identity = (path.name, 0, 0)
-        self._warn_once(
-            ("damaged", *identity),
-            f"The cached embeddings in {path} are damaged ({damage}); they are not used and are computed again.",
-        )
-
-    def _warn_unreadable(self, path: Path, error: OSError) -> None:
-        self._warn_once(
-            ("unreadable", str(path), error.errno),
-            f"The embedding cache cannot read {path} ({error}); what is in it is computed again. Check its "
-            "permissions, or choose another folder with cache_dir or SKSPACE_CACHE_DIR.",
-        )
-
-    def _warn_once(self, identity: tuple[Any, ...], message: str) -> None:
-        if identity not in self._warned:
-            self._warned.add(identity)
-            warnings.warn(message, stacklevel=3)
+        except OSError:  # a read-only folder, or removed already: ignored from now on
+            identity = 0, 0
+        self._warnings.damaged(path, identity, damage)
 
     # ---------------------------------------------------------------- writing
 
@@ -274,8 +226,8 @@ class TokenStore:
         Parameters
         ----------
         keys : ndarray of uint64 of shape (n_texts, 2)
-            Of the texts. They are guarded in 64 groups, see `lock_of`: who claims texts of few groups at a time leaves
-            the others to processes beside it.
+            Of the texts. They are locked in 64 groups, see `lock_of`; texts of other groups stay free for other
+            processes.
         wait : bool, default=True
             Whether to wait for other processes.
 
@@ -297,34 +249,14 @@ class TokenStore:
     def _acquire(self, names: Sequence[str], *, wait: bool) -> list[Any] | None:
         """Locks of this namespace; none at all, and a warning, where the disk has no locks."""
         try:
-            self._make_folder()
+            self._place.make()
             return acquire(self.folder / "locks", names, wait=wait)
         except (OSError, NotImplementedError) as error:
             if has_no_locks(error):
-                self._warn_once(
-                    ("no locks",),
-                    f"The disk of the embedding cache {self.folder} has no file locks ({error}). The work goes on "
-                    "without them, but texts that several processes ask for at once may be encoded by each of them.",
-                )
+                self._warnings.no_locks(error)
             else:
-                self._warn_unwritable(error)
+                self._warnings.unwritable(error)
             return []
-
-    def _leads_elsewhere(self) -> bool:
-        """Whoever made the cache folder must not choose where else is written or deleted."""
-        return self.folder.is_symlink() or self.folder.parent.is_symlink()
-
-    def _make_folder(self) -> None:
-        if self._leads_elsewhere():
-            raise OSError(errno.ELOOP, "A link instead of a folder", str(self.folder))
-        description = self.folder / "namespace.json"
-        if description.exists():
-            return
-        self.folder.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.folder.parent.mkdir(exist_ok=True, mode=0o700)
-        self.folder.mkdir(exist_ok=True, mode=0o700)
-        text = json.dumps({"format": FORMAT, **self.namespace}, indent=2, sort_keys=True)
-        write_beside(description, text.encode())
 
     def write(
         self, keys: Keys, values: Sequence[NDArray[Any]], truncated: Sequence[bool], *, checked: bool = False
@@ -358,12 +290,12 @@ class TokenStore:
             raise ValueError("TokenStore keeps finite float16 values only. Got inf or NaN instead.")
         try:
             with self._threads:
-                self._make_folder()
+                self._place.make()
                 shard = write_shard(self.folder, self.digest, keys, arrays, offsets, np.asarray(truncated))
                 self._know([(shard, keys)])
                 reader = shard.open()
         except (OSError, Damage) as error:
-            self._warn_unwritable(error)
+            self._warnings.unwritable(error)
             return np.concatenate(arrays), offsets
         self._merge_small_shards()
         return reader, offsets
@@ -383,9 +315,9 @@ class TokenStore:
         with self._threads:
             if not self._pending:
                 try:
-                    self._make_folder()
+                    self._place.make()
                 except OSError as error:
-                    self._warn_unwritable(error)
+                    self._warnings.unwritable(error)
             self._pending[key.tobytes()] = vectors.copy(), truncated
             if len(self._pending) >= MAX_PENDING:
                 self.write_pending()
@@ -394,7 +326,7 @@ class TokenStore:
         """Write what `write_later` has put off; `at_exit` not if the folder has been removed, perhaps for good."""
         with self._threads:
             pending, self._pending = self._pending, {}
-            if pending and (self._exists() or not at_exit):
+            if pending and (self._place.exists() or not at_exit):
                 keys = np.frombuffer(b"".join(pending), "<u8").reshape(-1, 2)
                 vectors, truncated = zip(*pending.values(), strict=True)
                 self.write(keys, vectors, truncated)
@@ -414,50 +346,25 @@ class TokenStore:
                 self._refresh()
                 self._merge([shard for shard in self._shards.values() if shard.nbytes < SMALL_SHARD_BYTES])
             except (OSError, Damage) as error:
-                self._warn_unwritable(error)
+                self._warnings.unwritable(error)
             finally:
                 release(held)
 
     def _merge(self, small: list[Shard]) -> None:
-        # The smallest first, and no more than makes a full shard: what is merged passes through memory.
-        small = sorted(small, key=lambda shard: shard.nbytes)
-        fit = np.cumsum([shard.nbytes for shard in small]) <= SHARD_BYTES
         sound = []
-        for shard in (shard for shard, fits in zip(small, fit, strict=True) if fits):
+        for shard in smallest_within(small, SHARD_BYTES):  # what is merged passes through memory
             known = self._read(shard.path)  # its keys, checked again
             reader = self._open(shard.path.name, shard)
             if known is not None and reader is not None:
                 sound.append((shard, known[1], reader.read_all()))
         if len(sound) < 2:
             return
-        merged, keys = self._write_merged(sound)
+        merged, keys = write_merged(self.folder, self.digest, sound)
         self._know([(merged, keys)])
         for shard, _, _ in sound:
             if shard.path != merged.path:
                 shard.path.unlink(missing_ok=True)
                 self._forget(shard.path.name)
-
-    def _write_merged(self, parts: list[tuple[Shard, Keys, NDArray[Any]]]) -> tuple[Shard, Keys]:
-        """One shard of several, each text once: a process killed while it merged has left some of them twice."""
-        rows = RaggedArray(
-            np.concatenate([values for _, _, values in parts]),
-            np.cumsum(np.concatenate([[0], *(np.diff(shard.offsets) for shard, _, _ in parts)])),
-        )
-        keys = np.concatenate([keys for _, keys, _ in parts])
-        truncated = np.concatenate([shard.truncated for shard, _, _ in parts])
-        _, first = np.unique(keys, axis=0, return_index=True)
-        if len(first) < len(keys):
-            first.sort()
-            rows, keys, truncated = rows[first], keys[first], truncated[first]
-        return write_shard(self.folder, self.digest, keys, [rows.values], rows.offsets, truncated), keys
-
-    def _warn_unwritable(self, error: Exception) -> None:
-        self._warn_once(
-            ("unwritable",),
-            f"The embedding cache cannot write to {self.folder} ({error}). The work goes on without it, but the same "
-            "texts will have to be encoded again; free some space or choose another folder with cache_dir or "
-            "SKSPACE_CACHE_DIR.",
-        )
 
     # ---------------------------------------------------------------- care
 
@@ -517,18 +424,10 @@ class TokenStore:
             self._pending.clear()
             for name in list(self._shards):
                 self._forget(name)
-            if self._leads_elsewhere():
-                self._warn_unwritable(OSError(errno.ELOOP, "A link instead of a folder", str(self.folder)))
-            elif self._exists():
-                self.clear_folder(self.folder)
-
-    @staticmethod
-    def clear_folder(folder: Path) -> None:
-        """Delete all shards in the folder of a namespace, and nothing else."""
-        for entry in list(os.scandir(folder)):
-            ours = SHARD_NAME.fullmatch(entry.name) or TEMPORARY_NAME.fullmatch(entry.name)
-            if ours and not entry.is_dir(follow_symlinks=False):
-                Path(entry.path).unlink(missing_ok=True)
-
-    def _exists(self) -> bool:
-        return self.folder.is_dir()
+            try:
+                self._place.check_no_link()
+            except OSError as error:
+                self._warnings.unwritable(error)
+                return
+            if self._place.exists():
+                clear_folder(self.folder)

@@ -11,7 +11,7 @@ from joblib.externals.loky import get_reusable_executor
 from sklearn.model_selection import GridSearchCV
 
 from skspace import SpaceClassifier, TokenEncoder
-from skspace._encoding import encoding_job, token_encoder
+from skspace._encoding import encoding_job, precompute
 from skspace.datasets import load_support_messages
 
 TEXTS = [f"text {i} is short" for i in range(60)]
@@ -102,9 +102,9 @@ def test_precompute_again_after_an_interruption(make, monkeypatch):
 
 def test_precompute_divides_the_work(make, monkeypatch):
     sizes = []
-    original = token_encoder._encode_part
+    original = precompute._encode_part
     monkeypatch.setattr(
-        token_encoder, "_encode_part", lambda encoder, texts: sizes.append(len(texts)) or original(encoder, texts)
+        precompute, "_encode_part", lambda encoder, texts: sizes.append(len(texts)) or original(encoder, texts)
     )
     make().precompute(TEXTS)
     assert sum(sizes) == 60
@@ -156,7 +156,7 @@ def test_workers_that_write_elsewhere(make, tmp_path, monkeypatch):
 def test_processes_do_not_fight_for_cores(make, loky, tmp_path, monkeypatch):
     """joblib tells its workers how many threads they may have; torch must have listened, and nobody else decided."""
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(token_encoder, "_encode_part", counting_threads(token_encoder._encode_part, tmp_path))
+    monkeypatch.setattr(precompute, "_encode_part", counting_threads(precompute._encode_part, tmp_path))
     assert make().precompute(TEXTS, n_jobs=2) == 60
     n_threads = {path.name: int(path.read_text()) for path in tmp_path.glob("worker *")}
     assert len(n_threads) == 2

@@ -91,7 +91,7 @@ def test_no_room_for_odds_and_ends():
 def test_files_stay_short():
     # Half of each estimator is parameters and their documentation.
     long = {path.name: n for path in files() if (n := len(path.read_text("utf-8").splitlines())) > 450}
-    assert long.keys() <= {"_classifier.py", "token_encoder.py", "token_store.py"}, long
+    assert long.keys() <= {"_classifier.py"}, long
 
 
 def test_exported_names():

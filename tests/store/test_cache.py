@@ -409,7 +409,7 @@ def test_shell_on_no_folder_and_on_an_empty_one(folder, tmp_path):
 
 
 def test_help_says_where_dry_run_goes():
-    assert "take --dry-run, behind their name" in " ".join(shell("--help").stdout.split())
+    assert "accept --dry-run after their name" in " ".join(shell("--help").stdout.split())
 
 
 def test_shell(folder):
