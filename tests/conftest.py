@@ -150,8 +150,9 @@ def _opened(fd):
 
 @pytest.fixture
 def network(monkeypatch):
-    """Attempts to reach the network, all refused, by code that believes it may."""
+    """Attempts to reach the network, all refused, by code that believes it may, and does not wait between them."""
     from huggingface_hub import constants
+    from huggingface_hub.utils import _http
 
     attempts = []
 
@@ -160,6 +161,7 @@ def network(monkeypatch):
         raise OSError("the tests have no network")
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None), raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     return attempts

@@ -22,7 +22,7 @@ TEXTS = [text for texts in WORDS.values() for text in texts] * 3
 LABELS = np.array([label for label, texts in WORDS.items() for _ in texts] * 3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make(tiny_bert):
     def make(**params):
         return SpaceClassifier(
@@ -32,8 +32,9 @@ def make(tiny_bert):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fitted(make):
+    """For tests that do not fit it again."""
     return make().fit(TEXTS, LABELS)
 
 
@@ -57,7 +58,8 @@ def test_predicting_touches_no_attribute(fitted):
     assert np.array_equal(fitted.concept_operators_, weights)
 
 
-def test_second_fit_is_as_the_first(fitted):
+def test_second_fit_is_as_the_first(make):
+    fitted = make().fit(TEXTS, LABELS)
     first = fitted.decision_function(TEXTS)
     assert np.array_equal(fitted.fit(TEXTS, LABELS).decision_function(TEXTS), first)
 
