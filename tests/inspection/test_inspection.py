@@ -149,7 +149,7 @@ def test_top(tiny_bert):
 
 
 def test_wrong_arguments(tiny_bert):
-    with pytest.raises(TypeError, match=r"Got LogisticRegression instead; of a pipeline pass pipe\[-1\]"):
+    with pytest.raises(TypeError, match=r"Got LogisticRegression instead. For a pipeline, pass pipe\[-1\]"):
         token_contributions(LogisticRegression(), TEXTS)
     with pytest.raises(NotFittedError, match="not fitted yet"):
         token_contributions(SpaceClassifier(tiny_bert), TEXTS)
