@@ -1,4 +1,4 @@
-"""A small data set that comes with the package, and the three of the Space Model's paper, which are downloaded."""
+"""Data sets: one that comes with the package, and the three of the Space Model's paper, which are downloaded."""
 
 from skspace.datasets._hatexplain import fetch_hatexplain
 from skspace.datasets._imdb import fetch_imdb
@@ -11,3 +11,7 @@ __all__ = [
     "fetch_social_media_attributions",
     "load_support_messages",
 ]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__  # error messages and pickles then name the public module
+del _name

@@ -1,4 +1,4 @@
-"""What every loader returns: a Bunch, or a pair, of arrays or of pandas objects."""
+"""Return values of the loaders: a Bunch, or a pair (data, target), of arrays or pandas objects."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ __all__ = ["check_bool", "make_bunch", "package_file"]
 
 
 def check_bool(name: str, value: object) -> None:
-    # Other loaders know values such as as_frame="auto"; taken for truth they
-    # would quietly mean something else here.
+    # Other loaders accept values such as as_frame="auto", which would silently count as True here.
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}.")
 
 
 def package_file(folder: str, name: str) -> Any:
-    # Resources, not paths from __file__: they also work from a zipped install.
+    # Unlike paths from __file__, resources also work in a zipped install.
     return resources.files(__package__) / folder / name
 
 
@@ -32,14 +31,14 @@ def make_bunch(
     as_frame: bool,
     **more: Any,
 ) -> Any:
-    """What a loader returns, made of its columns.
+    """Make the return value of a loader from its columns.
 
     Parameters
     ----------
     columns : dict of ndarray, each of shape (n_rows,)
-        ``id``, ``text``, ``label``, and whatever else the set has.
+        ``id``, ``text``, ``label`` and any further columns.
     caller : str
-        The public function, for messages.
+        Name of the public function, for messages.
     descr : str
         The file in ``descr/`` that describes the set.
     target_names : list of str
@@ -67,8 +66,7 @@ def make_bunch(
     if return_X_y:
         return data, target
 
-    # Here and not at the top: scikit-learn imports pandas wherever it is installed,
-    # and importing this module should cost neither.
+    # Imported here to keep the import of this module fast: scikit-learn also imports pandas if it is installed.
     from sklearn.utils import Bunch
 
     return Bunch(
@@ -84,12 +82,12 @@ def make_bunch(
 
 def _make_frame(columns: dict[str, np.ndarray], caller: str) -> Any:
     try:
-        # Here and not at the top: the package works without pandas.
+        # Imported here, since pandas is optional.
         import pandas as pd
     except ImportError as error:
         raise ImportError(
             f"{caller}(as_frame=True) needs pandas, which is not installed. "
             "Install it with: pip install 'skspace[datasets]'"
         ) from error
-    # dtype: of strings pandas 3 would make its own type and pandas 2 would not.
+    # dtype: pandas 3 would convert strings to its own type, pandas 2 would not.
     return pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()})

@@ -1,6 +1,6 @@
-"""The tidy form of a data set: SET/{train,val,test}.csv.gz in the data home.
+"""Tidy form of a data set: SET/{train,val,test}.csv.gz in the data home.
 
-UTF-8, commas, and a header row whose first columns are id, text and label. What is a list is JSON.
+The files are comma-separated UTF-8 with a header row, whose first columns are id, text and label. Lists are JSON.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _STALE_SECONDS = 86400.0
 
 
 def find_data_home(data_home: str | os.PathLike[str] | None) -> Path:
-    """The folder that holds all data sets, whether it exists or not."""
+    """The folder of all data sets; it need not exist."""
     if data_home is None:
         data_home = os.environ.get("SKSPACE_DATA") or _default_data_home()
     elif not isinstance(data_home, (str, os.PathLike)):
         raise TypeError(f"data_home must be a path or None, got {data_home!r}.")
-    # Absolute, as it appears in messages that say where to put a file.
+    # Absolute, since messages name it as the place for files.
     return Path(data_home).expanduser().absolute()
 
 
 def _default_data_home() -> Path:
-    # Where sklearn.datasets.get_data_home() points; that function would also make the folder, even to read nothing.
+    # As sklearn.datasets.get_data_home(), which would also create the folder.
     return Path(os.environ.get("SCIKIT_LEARN_DATA") or "~/scikit_learn_data") / "skspace"
 
 
@@ -42,7 +42,10 @@ def split_path(folder: Path, split: str) -> Path:
 
 
 def read_split(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
-    """The cells of some columns; ValueError and what csv, gzip and zlib raise if the file is damaged."""
+    """Read the cells of some columns.
+
+    A damaged file raises ValueError or an error of csv, gzip or zlib.
+    """
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         rows = csv.reader(file, strict=True)
         header = next(rows, [])
@@ -57,7 +60,7 @@ def read_split(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
 
 
 def pack_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    """A header and rows as CSV, not compressed."""
+    """A header and rows as uncompressed CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -67,43 +70,44 @@ def pack_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
 
 @contextmanager
 def work_folder(folder: Path) -> Iterator[Path]:
-    """A folder within ``folder``, on the same disk, that is gone afterwards, or a day after its process was killed."""
+    """Temporary folder within ``folder``, and so on the same disk.
+
+    If the process is killed, a later call deletes the folder after a day.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(folder)
+        _delete_stale_folders(folder)
         work = TemporaryDirectory(dir=folder, prefix=_WORK)
     except OSError as error:
-        raise OSError(
-            f"Expected a folder that can be written to, got {folder}: {error}. {_elsewhere(folder)}"
-        ) from error
+        raise OSError(f"Expected a writable folder, got {folder}: {error}. {_folder_advice(folder)}") from error
     with work as name:
         yield Path(name)
 
 
-def _remove_left_over(folder: Path) -> None:
+def _delete_stale_folders(folder: Path) -> None:
     for work in folder.glob(f"{_WORK}*"):
-        with suppress(FileNotFoundError):  # another process may be at it too
+        with suppress(FileNotFoundError):  # another process may delete it first
             if time.time() - work.lstat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(work, ignore_errors=True)
 
 
 def write_splits(folder: Path, work: Path, contents: Mapping[str, bytes]) -> None:
-    """Write CSV of all splits in ``work``, then move what ``folder`` lacks: no file is ever half there."""
+    """Write all splits to ``work``, then move the missing ones to ``folder``, so that no file is ever incomplete."""
     try:
         for split, content in contents.items():
-            # mtime: equal content, equal bytes.
+            # A fixed mtime makes equal content equal bytes.
             split_path(work, split).write_bytes(gzip.compress(content, mtime=0))
         for split in contents:
             if not split_path(folder, split).exists():
                 os.replace(split_path(work, split), split_path(folder, split))
     except OSError as error:
         raise OSError(
-            f"Expected to write {', '.join(contents)} to {folder}, got {error}. {_elsewhere(folder)}"
+            f"Expected to write {', '.join(contents)} to {folder}, got {error}. {_folder_advice(folder)}"
         ) from error
 
 
-def _elsewhere(folder: Path) -> str:
+def _folder_advice(folder: Path) -> str:
     return (
-        "Make room there, or let data_home= or the environment variable SKSPACE_DATA name a folder that can be "
-        f"written to or that has the folder {folder.name} with its csv.gz files already."
+        "Free disk space, or set data_home= or the environment variable SKSPACE_DATA to a folder that is writable or "
+        f"already contains the folder {folder.name} with its csv.gz files."
     )

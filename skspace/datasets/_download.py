@@ -1,4 +1,4 @@
-"""Original files of data sets: fetching one over the network. Only door to pooch."""
+"""Download of the original files of data sets, with pooch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TIMEOUT = 30  # seconds without a byte
 
 @dataclass(frozen=True)
 class Original:
-    """A file as its authors publish it; ``sha256`` is None where no public text states it."""
+    """A file as its authors publish it; ``sha256`` is None if no checksum has been published."""
 
     name: str
     url: str
@@ -28,7 +28,7 @@ class _ChecksumError(OSError):
 
 
 def check_sha256(path: Path, original: Original) -> None:
-    """Raise OSError if a file is not the original one."""
+    """Raise OSError if the checksum of a file differs from that of the original."""
     if original.sha256 is None:
         return
     with path.open("rb") as file:
@@ -38,21 +38,20 @@ def check_sha256(path: Path, original: Original) -> None:
 
 
 def download(original: Original, folder: Path, *, n_retries: int, delay: float, advice: str) -> Path:
-    """Fetch a file into a folder of the caller's own.
+    """Download a file into a folder of the caller.
 
     Parameters
     ----------
     original : Original
-        What to fetch.
+        The file.
     folder : Path
-        Where to write it; what is there after a failure is of no use.
+        Where to write the file; after a failure it may hold an incomplete one.
     n_retries : int
-        How often to try again what may pass: no connection, a connection cut, an error of the server's, a wrong
-        checksum.
+        Maximum number of further tries after temporary failures: connection errors, server errors, wrong checksums.
     delay : float
         Seconds between two tries.
     advice : str
-        What to do instead, for messages.
+        Alternative to the download, for messages.
 
     Returns
     -------
@@ -64,7 +63,7 @@ def download(original: Original, folder: Path, *, n_retries: int, delay: float, 
     ImportError
         If pooch is not installed.
     OSError
-        If the file cannot be had, is not the one expected, or cannot be written.
+        If the file cannot be downloaded or written, or its checksum is wrong.
     """
     pooch, requests = _import_pooch(original, advice)
     path = folder / original.name
@@ -74,16 +73,16 @@ def download(original: Original, folder: Path, *, n_retries: int, delay: float, 
             check_sha256(path, original)
             return path
         except OSError as error:
-            if n_retries == 0 or not _may_pass(error, requests):
+            if n_retries == 0 or not _is_temporary(error, requests):
                 raise OSError(f"Expected to download {original.url}, got: {error}. {advice}") from error
-            warnings.warn(f"Downloading {original.url} anew in {delay} s, after: {error}", stacklevel=2)
+            warnings.warn(f"Downloading {original.url} again in {delay} s, after: {error}", stacklevel=2)
             n_retries -= 1
             time.sleep(delay)
 
 
 def _import_pooch(original: Original, advice: str) -> tuple[Any, Any]:
     try:
-        # Here and not at the top: nothing but a download needs them. pooch depends on requests.
+        # Imported here, since they are optional. pooch depends on requests.
         import pooch
         import requests
     except ImportError as error:
@@ -95,26 +94,28 @@ def _import_pooch(original: Original, advice: str) -> tuple[Any, Any]:
 
 
 def _fetch(pooch: Any, url: str, path: Path) -> None:
-    from skspace._runtime.progress_bar import Bar  # nothing but a download needs it
+    from skspace._runtime.progress_bar import Bar  # only downloads need it
 
     responses: list[Any] = []
 
-    def keep(response: Any, *args: Any, **kwargs: Any) -> None:
+    def keep_response(response: Any, *args: Any, **kwargs: Any) -> None:
         responses.append(response)
 
     try:
-        # The total is known when the server has answered; until then any but 0, which pooch takes for no bar at all.
+        # The total is unknown until the server answers. pooch would not show a bar with total 0.
         with Bar(total=1, desc=f"Downloading {path.name}", unit="B") as bar:
-            pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT, hooks={"response": keep})(url, str(path), None)
+            pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT, hooks={"response": keep_response})(
+                url, str(path), None
+            )
     finally:
-        # pooch leaves its socket open if the connection is cut or the disk is full.
+        # pooch leaves its socket open after a lost connection or on a full disk.
         for response in responses:
             response.close()
 
 
-def _may_pass(error: OSError, requests: Any) -> bool:
+def _is_temporary(error: OSError, requests: Any) -> bool:
     if isinstance(error, requests.HTTPError):
         status = error.response.status_code
         return status in {408, 429} or status >= 500
-    # Any other OSError is the disk's.
+    # Any other OSError comes from the disk.
     return isinstance(error, (_ChecksumError, requests.RequestException))

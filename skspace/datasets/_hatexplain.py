@@ -34,8 +34,8 @@ def fetch_hatexplain(
         The posts are offensive: they hold slurs and calls for violence.
 
     19,229 English posts from Twitter and Gab in three classes, each with the
-    labels of three annotators and, where those saw hate or offence, the tokens
-    they marked as their reason. The division is the authors' own: 15,383
+    labels of three annotators. Annotators who saw hate or offence also marked
+    the tokens that were their reason. The division is the authors' own: 15,383
     posts for training, 1,922 for validation, 1,924 for testing.
 
     Downloaded from the authors' repository, 13 MB, under the MIT licence.
@@ -51,20 +51,19 @@ def fetch_hatexplain(
         in this order.
     data_home : str or path-like, default=None
         The folder of all data sets; this one is in its folder ``hatexplain``.
-        None is the environment variable ``SKSPACE_DATA`` or, where that is not set,
+        None means the environment variable ``SKSPACE_DATA`` or, if that is not set,
         the folder ``skspace`` in scikit-learn's own data home
         (``SCIKIT_LEARN_DATA``, or ``~/scikit_learn_data``).
     download_if_missing : bool, default=True
-        If False, raise an OSError if the data are not in ``data_home``, and do
-        not try to download them.
+        If False, raise an OSError instead of downloading missing data.
     return_X_y : bool, default=False
         If True, return ``(data, target)`` instead of a Bunch.
     as_frame : bool, default=False
         If True, ``data`` and ``target`` are pandas Series and ``frame`` is a
         pandas DataFrame. Needs pandas.
     n_retries : int, default=3
-        How often to try again if the connection fails, the server reports an
-        error of its own, or a checksum is wrong.
+        Maximum number of further tries if the connection or the server fails,
+        or a checksum is wrong.
     delay : float, default=1.0
         Seconds between two tries.
 
@@ -83,8 +82,7 @@ def fetch_hatexplain(
         ids : ndarray of str, shape (n_posts,), dtype object
             Number and platform of the post, such as ``13851720_gab``.
         tokens : ndarray of list of str, shape (n_posts,), dtype object
-            The words of each post. The lists below that say "per token" are as
-            long as its.
+            The words of each post. Lists "per token" below have the same length.
         rationale : ndarray of list of int, shape (n_posts,), dtype object
             Per token 1 if at least two annotators marked it, else 0; empty for
             normal posts.
@@ -92,12 +90,12 @@ def fetch_hatexplain(
             Per token 1 if any annotator marked it, else 0; empty for normal
             posts.
         rationales : ndarray of list of list of int, shape (n_posts,), dtype object
-            Per annotator that marked anything, per token 1 if marked, else 0.
+            For each annotator who marked tokens: per token 1 if marked, else 0.
         annotator_labels : ndarray of list of str, shape (n_posts,), dtype object
             The label of each annotator.
         targets : ndarray of list of list of str, shape (n_posts,), dtype object
-            Per annotator the groups of people the post is about, such as
-            ``Women``, or ``None``, a str.
+            For each annotator, the groups of people that the post is about, such
+            as ``Women``, or the str ``None``.
         frame : DataFrame of shape (n_posts, 9) or None
             The columns ``id``, ``text``, ``label`` and the six lists
             if ``as_frame=True``, else None.
@@ -116,15 +114,15 @@ def fetch_hatexplain(
         If the data are missing and ``download_if_missing=False``, cannot be
         downloaded, differ from their checksum, or cannot be written.
     TypeError
-        If a switch is not a bool or ``data_home`` no path.
+        If a switch is not a bool, or ``data_home`` is not a path.
     ValueError
-        If ``subset``, ``n_retries`` or ``delay`` is none of the values above,
-        or a file in ``data_home`` is damaged.
+        If ``subset``, ``n_retries`` or ``delay`` has an invalid value, or a
+        file in ``data_home`` is damaged.
 
     Notes
     -----
-    A data home that was filled by other means than this function may lack
-    what annotators marked or whom posts are about: an entry is then None.
+    Files that this function did not write may lack rationales or targets:
+    the entry is then None.
 
     References
     ----------
@@ -140,15 +138,7 @@ def fetch_hatexplain(
     >>> posts.data.shape  # doctest: +SKIP
     (1922,)
     """
-    return _SET.fetch(
-        subset=subset,
-        data_home=data_home,
-        download_if_missing=download_if_missing,
-        return_X_y=return_X_y,
-        as_frame=as_frame,
-        n_retries=n_retries,
-        delay=delay,
-    )
+    return _SET.fetch(subset, data_home, download_if_missing, return_X_y, as_frame, n_retries, delay)
 
 
 def _convert(posts_file: Path, divisions_file: Path) -> Rows:
@@ -165,7 +155,7 @@ def _divide(posts: dict[str, Any], divisions: dict[str, list[str]]) -> Rows:
     if absent := split_of.keys() - posts:
         raise ValueError(f"expected every post of the divisions among the posts, got none named {min(absent)}")
     rows: Rows = {split: [] for split in _SPLITS}
-    # Posts in no split are those on which no two annotators agree.
+    # Posts outside all splits are those on which no two annotators agree.
     for post_id, post in posts.items():
         if post_id in split_of:
             rows[split_of[post_id]].append(_row(post_id, post))
@@ -179,7 +169,7 @@ def _row(post_id: str, post: dict[str, Any]) -> tuple[str, ...]:
     (label, n_votes), *_ = Counter(labels).most_common(1)
     if n_votes < 2:
         raise ValueError(f"expected two annotators to agree on the post {post_id}, got {labels}")
-    # A post that most hold for normal has no rationale, also if one annotator marked something.
+    # A post that most annotators call normal has no rationale, even if one annotator marked tokens.
     marks = [] if label == "normal" else [_count_marks(rationales, i) for i in range(len(tokens))]
     majority, union = [int(n >= 2) for n in marks], [int(n >= 1) for n in marks]
     lists = (tokens, majority, union, rationales, labels, targets)

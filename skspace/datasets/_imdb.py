@@ -16,7 +16,7 @@ __all__ = ["fetch_imdb"]
 
 _SPLITS = ("train", "test")
 _MEMBER = re.compile(r"aclImdb/(train|test)/(neg|pos)/([0-9]{1,6})_([0-9]{1,2})\.txt")
-_MAX_BYTES = 1_000_000  # of a review; the longest has some 14,000
+_MAX_BYTES = 1_000_000  # per review; the longest has about 14,000
 
 
 def fetch_imdb(
@@ -33,9 +33,9 @@ def fetch_imdb(
 
     English reviews of films, half of them positive (7 to 10 stars of 10),
     half negative (1 to 4 stars), with ``<br />`` tags kept. The division is
-    the authors' own: 25,000 reviews for training and as many for testing;
-    there is none for validation. The rows of each part are shuffled, always in
-    the same way, so the first rows hold both classes.
+    the authors' own: 25,000 reviews for training and 25,000 for testing, without
+    a validation part. The rows of each part are shuffled with a fixed seed, so
+    the first rows contain both classes.
 
     Downloaded from the authors' page, 84 MB. They state no licence, and ask to
     be cited [1]_.
@@ -51,20 +51,19 @@ def fetch_imdb(
         order.
     data_home : str or path-like, default=None
         The folder of all data sets; this one is in its folder ``imdb``. None
-        is the environment variable ``SKSPACE_DATA`` or, where that is not set,
+        means the environment variable ``SKSPACE_DATA`` or, if that is not set,
         the folder ``skspace`` in scikit-learn's own data home
         (``SCIKIT_LEARN_DATA``, or ``~/scikit_learn_data``).
     download_if_missing : bool, default=True
-        If False, raise an OSError if the data are not in ``data_home``, and do
-        not try to download them.
+        If False, raise an OSError instead of downloading missing data.
     return_X_y : bool, default=False
         If True, return ``(data, target)`` instead of a Bunch.
     as_frame : bool, default=False
         If True, ``data`` and ``target`` are pandas Series and ``frame`` is a
         pandas DataFrame. Needs pandas.
     n_retries : int, default=3
-        How often to try again if the connection fails, the server reports an
-        error of its own, or a checksum is wrong.
+        Maximum number of further tries if the connection or the server fails,
+        or a checksum is wrong.
     delay : float, default=1.0
         Seconds between two tries.
 
@@ -103,10 +102,10 @@ def fetch_imdb(
         If the data are missing and ``download_if_missing=False``, cannot be
         downloaded, differ from their checksum, or cannot be written.
     TypeError
-        If a switch is not a bool or ``data_home`` no path.
+        If a switch is not a bool, or ``data_home`` is not a path.
     ValueError
-        If ``subset``, ``n_retries`` or ``delay`` is none of the values above,
-        or a file in ``data_home`` is damaged.
+        If ``subset``, ``n_retries`` or ``delay`` has an invalid value, or a
+        file in ``data_home`` is damaged.
 
     Notes
     -----
@@ -126,25 +125,17 @@ def fetch_imdb(
     >>> reviews.data.shape  # doctest: +SKIP
     (25000,)
     """
-    return _SET.fetch(
-        subset=subset,
-        data_home=data_home,
-        download_if_missing=download_if_missing,
-        return_X_y=return_X_y,
-        as_frame=as_frame,
-        n_retries=n_retries,
-        delay=delay,
-    )
+    return _SET.fetch(subset, data_home, download_if_missing, return_X_y, as_frame, n_retries, delay)
 
 
 def _convert(archive_file: Path) -> Rows:
     reviews = _read_reviews(archive_file)
     rows: Rows = {}
     for split in _SPLITS:
-        # Sorted first: the order within the archive is that of the authors' disk.
+        # Sorted first, since the order within the archive is arbitrary.
         here = sorted(key for key in reviews if key[0] == split)
-        # Shuffled: else the first half would be one class. Always the same: figures on the first n rows stay true.
-        random.Random(0).shuffle(here)  # noqa: S311 (no secret)
+        # Shuffled, since the first half would be one class. The seed keeps results on the first n rows reproducible.
+        random.Random(0).shuffle(here)  # noqa: S311 (not for cryptography)
         rows[split] = [
             (f"{split}/{label}/{number}_{rating}", reviews[split, label, number, rating], label, str(rating))
             for _, label, number, rating in here
@@ -153,7 +144,7 @@ def _convert(archive_file: Path) -> Rows:
 
 
 def _read_reviews(archive_file: Path) -> dict[tuple[str, str, int, int], str]:
-    """(split, label, number, rating) -> text; members are read in memory, those with other names not at all."""
+    """Map (split, label, number, rating) to the text; archive members with other names are skipped."""
     reviews: dict[tuple[str, str, int, int], str] = {}
     with tarfile.open(archive_file, "r:gz") as archive:
         for member in archive:

@@ -1,4 +1,4 @@
-"""A published data set: found in its tidy form, or downloaded from its authors and brought into it."""
+"""Published data sets: read from their tidy form, or downloaded from their authors and converted to it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from skspace.datasets._download import Original, check_sha256, download
 
 __all__ = ["PublishedSet", "to_integers", "to_lists"]
 
-# What reading a damaged file raises. RecursionError: JSON nested too deeply.
+# Errors from reading a damaged file. RecursionError comes from JSON that is nested too deeply.
 _DAMAGE = (ValueError, EOFError, RecursionError, zlib.error, csv.Error, gzip.BadGzipFile, tarfile.TarError)
 
 Rows = dict[str, list[tuple[str, ...]]]
 
 
 def to_objects(values: Sequence[Any]) -> np.ndarray:
-    # Not np.array(values, dtype=object): lists of equal length would become a second axis.
+    # np.array(values, dtype=object) would turn lists of equal length into a second axis.
     return np.fromiter(values, dtype=object, count=len(values))
 
 
@@ -39,34 +39,34 @@ def to_integers(cells: list[str]) -> np.ndarray:
 
 
 def to_lists(cells: list[str]) -> np.ndarray:
-    """JSON; None where the cell is empty, that is unknown."""
+    """Parsed JSON; None for an empty cell, whose value is unknown."""
     return to_objects([json.loads(cell) if cell else None for cell in cells])
 
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """What tells one published data set from another.
+    """Description of one published data set.
 
     Parameters
     ----------
     name : str
-        Its folder in the data home, and the name of its description.
+        Name of its folder in the data home, and of its description.
     caller : str
-        The public function, for messages.
+        Name of the public function, for messages.
     columns : tuple of str
-        Those of the tidy form; the first are id, text and label.
+        Columns of the tidy form; the first are id, text and label.
     labels : tuple of str
         The classes, sorted.
     splits : tuple of str
-        In the order in which "all" joins them.
+        Parts of the set, in the order in which "all" joins them.
     originals : tuple of Original
         The authors' files.
     convert : callable
-        Paths of the originals -> {split: rows of the tidy form}.
+        Converts the paths of the originals to {split: rows of the tidy form}.
     arrays : mapping, default={}
-        Column -> function that makes an array of its cells. Others become arrays of str.
+        For a column, the function that makes an array of its cells. Other columns become arrays of str.
     sha256 : mapping, default={}
-        Split -> sha256 of the tidy form, not compressed, where the originals have no published one.
+        For a split, the sha256 of its uncompressed tidy form, if the originals have no published checksum.
     """
 
     name: str
@@ -81,7 +81,6 @@ class PublishedSet:
 
     def fetch(
         self,
-        *,
         subset: str,
         data_home: str | os.PathLike[str] | None,
         download_if_missing: bool,
@@ -90,12 +89,12 @@ class PublishedSet:
         n_retries: int,
         delay: float,
     ) -> Any:
-        """All that a public ``fetch_`` function does; its docstring says what."""
-        splits = self._take_splits(subset)
+        """Implement a public ``fetch_`` function, which documents the parameters."""
+        splits = self._check_subset(subset)
         check_bool("download_if_missing", download_if_missing)
         check_bool("return_X_y", return_X_y)
         check_bool("as_frame", as_frame)
-        n_retries, delay = _take_retries(n_retries, delay)
+        n_retries, delay = _check_retries(n_retries, delay)
 
         folder = find_data_home(data_home) / self.name
         missing = [path for split in splits if not (path := split_path(folder, split)).exists()]
@@ -119,7 +118,7 @@ class PublishedSet:
             **{name: columns[name] for name in self.columns[3:]},
         )
 
-    def _take_splits(self, subset: str) -> tuple[str, ...]:
+    def _check_subset(self, subset: str) -> tuple[str, ...]:
         known = (*self.splits, "all")
         if subset not in known:
             raise ValueError(f"subset must be one of {', '.join(map(repr, known))}, got {subset!r}.")
@@ -137,7 +136,7 @@ class PublishedSet:
         try:
             check_sha256(by_hand, original)
         except OSError as error:
-            raise OSError(f"{by_hand}: {error}. Delete it or save {original.url} there anew.") from error
+            raise OSError(f"{by_hand}: {error}. Delete it or save {original.url} there again.") from error
         return by_hand
 
     def _convert(self, paths: list[Path], folder: Path) -> dict[str, bytes]:
@@ -149,9 +148,10 @@ class PublishedSet:
                 if got != sha256:
                     raise ValueError(f"expected {split} to have the sha256 {sha256}, got {got}")
         except _DAMAGE as error:
-            names, urls = self._originals(" and ")
+            names = " and ".join(original.name for original in self.originals)
             raise ValueError(
-                f"Expected {names} from {urls} to be as published, got {_words(error)}. {self._advice(folder)}"
+                f"Expected {names} from {self._urls()} to be as published, got {_describe(error)}. "
+                f"{self._advice(folder)}"
             ) from error
         return contents
 
@@ -163,25 +163,24 @@ class PublishedSet:
                 raise ValueError(f"expected the labels {', '.join(self.labels)}, got {unknown[0]!r}")
             return {name: self.arrays.get(name, to_objects)(cells[name]) for name in self.columns}
         except _DAMAGE as error:
-            _, urls = self._originals(" and ")
             raise ValueError(
-                f"{path} is damaged: {_words(error)}. Delete it, and the next call makes it anew from {urls}. "
+                f"{path} is damaged: {_describe(error)}. Delete it; the next call makes it again from {self._urls()}. "
                 f"{self._advice(folder)}"
             ) from error
 
-    def _originals(self, word: str) -> tuple[str, str]:
-        return word.join(o.name for o in self.originals), word.join(o.url for o in self.originals)
+    def _urls(self) -> str:
+        return " and ".join(original.url for original in self.originals)
 
     def _advice(self, folder: Path) -> str:
         files = " and ".join(f"{original.url} as {folder / original.name}" for original in self.originals)
         tidy = ", ".join(f"{self.name}/{split}.csv.gz" for split in self.splits)
         return (
-            f"To go without the download, save {files}, or let data_home= or the environment variable SKSPACE_DATA "
-            f"name a folder that has {tidy}."
+            f"To avoid the download, save {files}, or set data_home= or the environment variable SKSPACE_DATA to a "
+            f"folder that contains {tidy}."
         )
 
 
-def _take_retries(n_retries: Any, delay: Any) -> tuple[int, float]:
+def _check_retries(n_retries: Any, delay: Any) -> tuple[int, float]:
     if isinstance(n_retries, bool) or not isinstance(n_retries, Integral) or n_retries < 0:
         raise ValueError(f"n_retries must be an int of at least 0, got {n_retries!r}.")
     if isinstance(delay, bool) or not isinstance(delay, Real) or not 0 <= float(delay) < float("inf"):
@@ -189,5 +188,5 @@ def _take_retries(n_retries: Any, delay: Any) -> tuple[int, float]:
     return int(n_retries), float(delay)
 
 
-def _words(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

@@ -48,20 +48,19 @@ def fetch_social_media_attributions(
         sentences, in this order.
     data_home : str or path-like, default=None
         The folder of all data sets; this one is in its folder ``sma``. None
-        is the environment variable ``SKSPACE_DATA`` or, where that is not set,
+        means the environment variable ``SKSPACE_DATA`` or, if that is not set,
         the folder ``skspace`` in scikit-learn's own data home
         (``SCIKIT_LEARN_DATA``, or ``~/scikit_learn_data``).
     download_if_missing : bool, default=True
-        If False, raise an OSError if the data are not in ``data_home``, and do
-        not try to download them.
+        If False, raise an OSError instead of downloading missing data.
     return_X_y : bool, default=False
         If True, return ``(data, target)`` instead of a Bunch.
     as_frame : bool, default=False
         If True, ``data`` and ``target`` are pandas Series and ``frame`` is a
         pandas DataFrame. Needs pandas.
     n_retries : int, default=3
-        How often to try again if the connection fails, the server reports an
-        error of its own, or a checksum is wrong.
+        Maximum number of further tries if the connection or the server fails,
+        or a checksum is wrong.
     delay : float, default=1.0
         Seconds between two tries.
 
@@ -99,10 +98,10 @@ def fetch_social_media_attributions(
         If the data are missing and ``download_if_missing=False``, cannot be
         downloaded, differ from their checksum, or cannot be written.
     TypeError
-        If a switch is not a bool or ``data_home`` no path.
+        If a switch is not a bool, or ``data_home`` is not a path.
     ValueError
-        If ``subset``, ``n_retries`` or ``delay`` is none of the values above,
-        or a file in ``data_home`` is damaged.
+        If ``subset``, ``n_retries`` or ``delay`` has an invalid value, or a
+        file in ``data_home`` is damaged.
 
     Notes
     -----
@@ -124,22 +123,14 @@ def fetch_social_media_attributions(
     >>> sentences.data.shape  # doctest: +SKIP
     (562,)
     """
-    return _SET.fetch(
-        subset=subset,
-        data_home=data_home,
-        download_if_missing=download_if_missing,
-        return_X_y=return_X_y,
-        as_frame=as_frame,
-        n_retries=n_retries,
-        delay=delay,
-    )
+    return _SET.fetch(subset, data_home, download_if_missing, return_X_y, as_frame, n_retries, delay)
 
 
 def _convert(file: Path) -> Rows:
-    # Here and not at the top: importing this module should not cost scikit-learn.
+    # Imported here to keep the import of this module fast.
     from sklearn.model_selection import train_test_split
 
-    # As the Space Model's authors divide it; not stratified. The halves of the rest are test first, then validation.
+    # The division of the Space Model's authors, not stratified. The first half of the rest is the test part.
     train, rest = train_test_split(_read_rows(file), test_size=0.2, random_state=42)
     test, val = train_test_split(rest, test_size=0.5, random_state=42)
     return {"train": train, "val": val, "test": test}
@@ -159,7 +150,7 @@ _SET = PublishedSet(
     columns=("id", "text", "label", "attrib_words"),
     labels=("0", "1"),
     splits=_SPLITS,
-    # No public text states a checksum of this file, so what is made of it is checked below.
+    # No checksum of this file has been published, so the converted rows are checked below.
     originals=(
         Original(
             "final_dataset.csv",
@@ -167,7 +158,7 @@ _SET = PublishedSet(
         ),
     ),
     convert=_convert,
-    # Of the files on which this package was measured, unpacked. They also tell if train_test_split changes.
+    # Checksums of the uncompressed files used in the benchmarks. They also detect a changed train_test_split.
     sha256={
         "train": "5f9324bed188f0b5b675221f1434b54e3d6fa8ecaf65fea6aa9640770c142529",
         "val": "c806f3fb6c97963538e022a390e87567ca9d6d22e0ab55e3983b779a811ac4fc",

@@ -29,8 +29,8 @@ def load_support_messages(*, return_X_y: Literal[True], as_frame: bool = False) 
 def load_support_messages(*, return_X_y: bool = False, as_frame: bool = False) -> Bunch | tuple[Any, Any]:
     """Load 400 short customer-support messages in five classes.
 
-    The messages are synthetic: they were written for this package, as people
-    write to a shop that sells household electronics with an app. Every class
+    The messages are synthetic: they were written for this package, in the style
+    of mail to a shop that sells household electronics with an app. Every class
     (``account``, ``billing``, ``delivery``, ``fault``, ``returns``) has 80
     messages, and the rows are shuffled, so the first rows hold all classes.
     The files are part of the package; nothing is downloaded.
@@ -105,7 +105,7 @@ def load_support_messages(*, return_X_y: bool = False, as_frame: bool = False) -
 
 
 def _read_columns() -> dict[str, np.ndarray]:
-    # newline="" is what the csv module needs to tell row ends from line ends in a field.
+    # The csv module needs newline="" to distinguish row ends from newlines in a field.
     with package_file("data", _DATA_FILE).open("r", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     # dtype=object: fixed-width numpy strings would pad every message to the longest one.

@@ -1,4 +1,4 @@
-"""Why a fitted SpaceClassifier says what it says: numbers, words and pictures."""
+"""Explanations of a fitted SpaceClassifier and its predictions, as numbers, tables, HTML and figures."""
 
 from skspace.inspection._concept_tokens_display import ConceptTokensDisplay
 from skspace.inspection._concepts import ConceptTokens, ConceptWord, SpaceGeometry, concept_tokens, space_geometry
@@ -34,3 +34,7 @@ __all__ = [
     "space_geometry",
     "token_contributions",
 ]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__  # pickles, skops and error messages then name the public module
+del _name

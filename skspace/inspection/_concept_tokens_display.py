@@ -1,4 +1,4 @@
-"""The words of a concept as bars."""
+"""Bar chart of the words of a concept."""
 
 from __future__ import annotations
 
@@ -9,30 +9,37 @@ import numpy as np
 
 from skspace.inspection._concepts import ConceptTokens, concept_tokens
 from skspace.inspection._plotting import AGAINST, FOR, Fonts, height_of, new_axes
-from skspace.inspection._printable import shown
+from skspace.inspection._printable import one_line
 
 __all__ = ["ConceptTokensDisplay"]
 
 
 class ConceptTokensDisplay:
-    """Bar chart of the words that push a class, or one axis of its space, most to either side.
+    """Bar chart of the words with the largest effect, of either sign, on a class or on one axis of its space.
 
-    Make it with `from_estimator`, or with `from_concepts` where `concept_tokens` has run already.
+    Create it with `from_estimator`, or with `from_concepts` from the result of `concept_tokens`.
 
     Parameters
     ----------
     words : sequence of str of length n_words
+        Names of the bars, from top to bottom.
     values : sequence of float of length n_words
+        Lengths of the bars.
     counts : sequence of int of length n_words
+        Number of occurrences of each word.
     title : str
+        Title of the plot.
     value_name : str
-        What the values are.
+        Label of the value axis.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
+        Axes of the last plot.
     figure_ : matplotlib Figure
+        Figure of the last plot.
     bars_ : matplotlib BarContainer
+        The bars.
     """
 
     def __init__(
@@ -61,13 +68,13 @@ class ConceptTokensDisplay:
         clf, texts, top, min_count
             As for `concept_tokens`.
         label : label
-            Which class.
+            The class.
         axis : int, default=None
-            One axis of the class's space; the class's logit where left out.
+            Index of an axis of the class's space. None shows the class's logit.
         member : int, default=0
-            Whose axis; of no meaning without `axis`.
+            Index of the member whose axis is meant; ignored without `axis`.
         ax : matplotlib Axes, default=None
-            A new figure where left out.
+            None draws a new figure.
 
         Returns
         -------
@@ -78,7 +85,7 @@ class ConceptTokensDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError, ValueError, sklearn.exceptions.NotFittedError
-            As `concept_tokens` and `ConceptTokens.axis`.
+            As for `concept_tokens` and `ConceptTokens.axis`.
         """
         concepts = concept_tokens(clf, texts, top=top, min_count=min_count)
         return cls.from_concepts(concepts, label=label, axis=axis, member=member, ax=ax)
@@ -87,26 +94,37 @@ class ConceptTokensDisplay:
     def from_concepts(
         cls, concepts: ConceptTokens, *, label: Any, axis: int | None = None, member: int = 0, ax: Any = None
     ) -> ConceptTokensDisplay:
-        """Draw a class, or an axis of its space, of what `concept_tokens` returned.
+        """Draw a class, or an axis of its space, from the result of `concept_tokens`.
+
+        Parameters
+        ----------
+        concepts : ConceptTokens
+            Result of `concept_tokens`.
+        label, axis, member, ax
+            As for `from_estimator`.
+
+        Returns
+        -------
+        ConceptTokensDisplay
 
         Raises
         ------
         TypeError
-            If `concepts` is something else.
+            If `concepts` is not a ConceptTokens.
         ValueError
-            If there is no such class, axis or member.
+            If the class, axis or member does not exist.
         """
         if not isinstance(concepts, ConceptTokens):
             raise TypeError(
-                f"concepts must be what concept_tokens(clf, texts) returned. Got {type(concepts).__name__} instead; "
-                "with a classifier call ConceptTokensDisplay.from_estimator."
+                f"concepts must be the result of concept_tokens(clf, texts). Got {type(concepts).__name__} instead. "
+                "For a classifier call ConceptTokensDisplay.from_estimator."
             )
         if axis is None:
             most, least = (concepts.summary(label, end=end) for end in "+-")
-            title, value_name = f"Words for and against {shown(label)}", "mean contribution to the logit"
+            title, value_name = f"Words for and against {one_line(label)}", "mean contribution to the logit"
         else:
             most, least = (concepts.axis(label, axis, member=member, end=end) for end in "+-")
-            title, value_name = f"Axis {axis} of the space of {shown(label)}", "mean share in the centroid"
+            title, value_name = f"Axis {axis} of the space of {one_line(label)}", "mean share in the centroid"
         words = [*most, *reversed(least)]
         return cls(
             [word.word for word in words],
@@ -117,30 +135,30 @@ class ConceptTokensDisplay:
         ).plot(ax=ax)
 
     def plot(self, ax: Any = None) -> ConceptTokensDisplay:
-        """Draw, largest at the top; how often a word occurs stands beside it.
+        """Draw the bars, largest value at the top; each word is followed by its count.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            A new figure where left out.
+            None draws a new figure.
 
         Returns
         -------
         ConceptTokensDisplay
-            Itself.
+            The display itself.
         """
         ax = new_axes(self, ax, (6.0, 1.0 + 0.24 * max(len(self.words), 1)))
         rows = np.arange(len(self.words))
         colours = [FOR if value > 0 else AGAINST for value in self.values]
         self.bars_ = ax.barh(rows, self.values, color=colours)
         fonts = Fonts()
-        names = [f"{fonts.shown(word)} ({count})" for word, count in zip(self.words, self.counts, strict=True)]
+        names = [f"{fonts.printable(word)} ({count})" for word, count in zip(self.words, self.counts, strict=True)]
         size = min(10.0, height_of(ax) / 1.3 / max(len(names), 1))
         ax.set_yticks(rows, names, parse_math=False, family=fonts.families, fontsize=size)
         ax.invert_yaxis()
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_xlabel(self.value_name)
-        ax.set_title(fonts.shown(self.title, 80), parse_math=False, family=fonts.families)
+        ax.set_title(fonts.printable(self.title, 80), parse_math=False, family=fonts.families)
         ax.spines[["top", "right"]].set_visible(False)
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -1,26 +1,24 @@
-"""Concepts named: the words that push the axes of the spaces, and how the spaces lie to each other."""
+"""Concepts in words: which words push the axes of each space, and how far the spaces lie apart."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import astuple, dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skspace._model.concept_operators import Spaces
+from skspace.inspection._checks import check_count, check_index, class_index
 from skspace.inspection._classifier_access import (
-    check_count,
-    check_place,
     check_texts_for,
-    class_index,
-    pandas,
-    read,
-    token_terms,
+    iter_spaces,
+    linear_head,
+    logit_terms,
+    operators_shape,
 )
 from skspace.inspection._occurrences import Occurrences, WordValues, find_occurrences, word_values
+from skspace.inspection._tables import import_pandas
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,22 +28,22 @@ __all__ = ["ConceptTokens", "ConceptWord", "SpaceGeometry", "concept_tokens", "s
 
 @dataclass(frozen=True)
 class ConceptWord:
-    """A word and what it does.
+    """A word and its effect on an axis or a class.
 
     Attributes
     ----------
     word : str
-        Without case.
+        Case-folded.
     count : int
-        How often it occurs.
+        Number of occurrences.
     value : float
-        What it adds in the mean over its occurrences: for an axis to the text's centroid there, its activation times
-        its attention; for a class to the class's logit.
+        Mean contribution over the occurrences. For an axis it is a share of the text's centroid: activation times
+        attention. For a class it is a part of the logit.
     example : str
-        The occurrence that adds most, marked «so», with what stands around it.
+        The occurrence that contributes most, marked «so», with its context.
     activation : float or None
-        For an axis its mean activation, in [-1, 1]; None for a class. Near 1 for many words, of which few have the
-        attention.
+        For an axis the mean activation, in [-1, 1]; for a class None. Many words have an activation near 1, but few of
+        them receive attention.
     """
 
     word: str
@@ -57,17 +55,22 @@ class ConceptWord:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ConceptTokens:
-    """The words that push each axis of each space, and each class, most.
+    """The words with the largest effect on each axis of each space, and on each class.
 
     Attributes
     ----------
     classes : ndarray of shape (n_classes,)
-    n_latent, n_members, n_texts : int
+    n_latent : int
+        Latent axes of a space.
+    n_members : int
+        Models that are averaged.
+    n_texts : int
+        Texts that were searched for words.
     weights : ndarray of shape (n_members, n_classes, n_latent)
-        What an axis at 1 throughout adds to its own class's logit. An axis of little weight means little, whatever its
-        words.
+        What an axis adds to the logit of its own class if every token has the value 1 there. An axis of small weight
+        matters little, whatever its words.
     top : int
-        Words kept a list, at most.
+        Maximum number of words per list.
     """
 
     classes: NDArray[Any]
@@ -76,8 +79,8 @@ class ConceptTokens:
     n_texts: int
     weights: NDArray[np.float64]
     top: int
-    _of_axis: dict[tuple[int, int, int, str], list[ConceptWord]]
-    _of_class: dict[tuple[int, str], list[ConceptWord]]
+    _axis_words: dict[tuple[int, int, int, str], list[ConceptWord]]
+    _class_words: dict[tuple[int, str], list[ConceptWord]]
 
     def __repr__(self) -> str:
         return (
@@ -86,63 +89,69 @@ class ConceptTokens:
         )
 
     def axis(self, label: Any, axis: int = 0, *, member: int = 0, end: str = "+") -> list[ConceptWord]:
-        """The words that push an axis most to one end, first the one that does most.
+        """The words that push an axis most towards one end, strongest first.
 
         Parameters
         ----------
         label : label
-            Whose space.
+            The class whose space is meant.
         axis : int, default=0
+            Index of the latent axis.
         member : int, default=0
+            Index of the member.
         end : {"+", "-"}, default="+"
-            The axis speaks for its own class at "+" (where the head is linear, by `weights`).
+            At "+" the axis speaks for its own class; with a linear head `weights` says how much.
+
+        Returns
+        -------
+        list of ConceptWord
 
         Raises
         ------
         ValueError
-            If there is no such class, axis, member or end.
+            If the class, axis, member or end does not exist.
         """
         column = class_index(self.classes, label)
-        axis, member = check_place(axis, "axis", self.n_latent), check_place(member, "member", self.n_members)
-        return self._of_axis[member, column, axis, _end(end)]
+        axis, member = check_index(axis, "axis", self.n_latent), check_index(member, "member", self.n_members)
+        return self._axis_words[member, column, axis, _end(end)]
 
     def summary(self, label: Any, *, end: str = "+") -> list[ConceptWord]:
-        """The words that speak most for a class ("+") or against it ("-"), all members, spaces and axes together."""
-        return self._of_class[class_index(self.classes, label), _end(end)]
+        """The words that speak most for a class ("+") or against it ("-"), summed over members, spaces and axes."""
+        return self._class_words[class_index(self.classes, label), _end(end)]
 
     def to_frame(self) -> DataFrame:
-        """A pandas data frame, a row a word of a list.
+        """A pandas data frame with one row per word and list.
 
-        Columns: class, member, axis (both -1 for the class's own summary), weight, end, rank, word, count, value,
+        Columns: class, member, axis (both -1 in the summary of a class), weight, end, rank, word, count, value,
         example, activation.
         """
         rows = [
             (self.classes[column], -1, -1, float("nan"), end, rank, *astuple(word))
-            for (column, end), words in self._of_class.items()
+            for (column, end), words in self._class_words.items()
             for rank, word in enumerate(words)
         ]
         rows += [
             (self.classes[column], member, axis, self.weights[member, column, axis], end, rank, *astuple(word))
-            for (member, column, axis, end), words in self._of_axis.items()
+            for (member, column, axis, end), words in self._axis_words.items()
             for rank, word in enumerate(words)
         ]
         names = ["class", "member", "axis", "weight", "end", "rank", "word", "count", "value", "example"]
-        return pandas().DataFrame(rows, columns=[*names, "activation"])
+        return import_pandas().DataFrame(rows, columns=[*names, "activation"])
 
 
 def concept_tokens(clf: Any, texts: Any, *, top: int = 10, min_count: int = 3) -> ConceptTokens:
-    """Name the concepts: for every space and latent axis the words that push it most.
+    """Name the concepts: find the words that push each latent axis of each space most.
 
     Parameters
     ----------
     clf : SpaceClassifier
         Fitted on texts.
     texts : sequence of str of length n_texts
-        Where to look for words; the training texts, say.
+        Texts to search for words, for example the training texts.
     top : int, default=10
-        Words a list, at most.
+        Maximum number of words per list.
     min_count : int, default=3
-        Words that occur less often are left out: of the many rare ones, some always lie at an end by chance.
+        Ignore words that occur less often: among many rare words, some are extreme by chance.
 
     Returns
     -------
@@ -151,50 +160,49 @@ def concept_tokens(clf: Any, texts: Any, *, top: int = 10, min_count: int = 3) -
     Raises
     ------
     TypeError
-        If `clf` is no SpaceClassifier or was fitted on vectors; if `texts` are none.
+        If `clf` is not a SpaceClassifier or was fitted on vectors, or if `texts` contains anything but str.
     ValueError
-        If top or min_count is no int of at least 1, or no word occurs so often.
+        If `top` or `min_count` is not an int of at least 1, or no word occurs `min_count` times.
     sklearn.exceptions.NotFittedError
+        If `clf` is not fitted.
 
     Notes
     -----
     The activation of a word on axis j of space k is its context attribution ``C_k[t, j]`` (`skspace.ConceptOperators`),
-    averaged over its pieces and occurrences. What it adds to the centroid is ``alpha_t[k, j] C_k[t, j]``, and to a
-    class its contribution; both are summed over its pieces, and averaged over its occurrences. Members learn their axes
-    independently: axis 0 of one has nothing to do with axis 0 of another.
+    averaged over its pieces and occurrences. Its share of the centroid is ``alpha_t[k, j] C_k[t, j]``. This share, and
+    its contribution to a class, are summed over its pieces and averaged over its occurrences. Members learn their axes
+    independently: axis 0 of one member is unrelated to axis 0 of another.
     """
     texts = check_texts_for(clf, texts)
     check_count(top, "top")
-    found = find_occurrences(clf, texts, min_count)
-    operators = clf.operators_
-    shape = operators.n_members, operators.n_classes, operators.n_latent
-    n_axes = math.prod(shape)
-    activations = word_values(clf, found, _activations, n_axes, mean_of_pieces=True)
-    # To the axes, then to the classes: one pass over the texts for both.
-    added = word_values(clf, found, partial(_added, clf), n_axes + shape[1], mean_of_pieces=False)
-    of_axis = {
-        (*place, end): _farthest(found, added, column, end, top, activations)
-        for column, place in enumerate(np.ndindex(shape))
+    occurrences = find_occurrences(clf, texts, min_count)
+    M, K, m = operators_shape(clf)
+    n_axes = M * K * m
+
+    def activation(spaces: Spaces) -> NDArray[Any]:
+        return spaces.concepts.flatten(1).numpy()
+
+    def contribution(spaces: Spaces) -> NDArray[Any]:
+        # To the axes, then to the classes: one pass over the texts for both.
+        return np.hstack([(spaces.attention * spaces.concepts).flatten(1).numpy(), logit_terms(clf, spaces)])
+
+    activations = word_values(clf, occurrences, activation, n_axes, mean_of_pieces=True)
+    contributions = word_values(clf, occurrences, contribution, n_axes + K, mean_of_pieces=False)
+    axis_words = {
+        (*index, end): _extreme_words(occurrences, contributions, column, end, top, activations)
+        for column, index in enumerate(np.ndindex(M, K, m))
         for end in "+-"
     }
-    of_class = {
-        (column, end): _farthest(found, added, n_axes + column, end, top) for column in range(shape[1]) for end in "+-"
+    class_words = {
+        (k, end): _extreme_words(occurrences, contributions, n_axes + k, end, top) for k in range(K) for end in "+-"
     }
-    own = np.arange(shape[1])
-    weights = clf.coef_.astype(np.float64).reshape(*shape[:2], *shape[1:])[:, own, own]  # (M, K, m)
-    return ConceptTokens(clf.classes_, shape[2], shape[0], len(texts), weights, int(top), of_axis, of_class)
+    diagonal = np.arange(K)
+    weights = linear_head(clf).coef.reshape(M, K, K, m)[:, diagonal, diagonal]  # (M, K, m)
+    return ConceptTokens(clf.classes_, m, M, len(texts), weights, int(top), axis_words, class_words)
 
 
-def _activations(spaces: Spaces) -> NDArray[Any]:
-    return spaces.concepts.flatten(1).numpy()
-
-
-def _added(clf: Any, spaces: Spaces) -> NDArray[Any]:
-    return np.hstack([(spaces.attention * spaces.concepts).flatten(1).numpy(), token_terms(clf, spaces)])
-
-
-def _farthest(
-    found: Occurrences,
+def _extreme_words(
+    occurrences: Occurrences,
     values: WordValues,
     column: int,
     end: str,
@@ -206,10 +214,10 @@ def _farthest(
     order = np.argsort(-sign * mean, kind="stable")[:top]
     return [
         ConceptWord(
-            found.words[i],
-            int(found.counts[i]),
+            occurrences.words[i],
+            int(occurrences.counts[i]),
             float(mean[i]),
-            found.example(extreme[i, column]),
+            occurrences.example(extreme[i, column]),
             None if activations is None else float(activations.mean[i, column]),
         )
         for i in order
@@ -223,24 +231,24 @@ def _end(end: str) -> str:
     return end
 
 
-# ---------------------------------------------------------------- spaces beside each other
+# ---------------------------------------------------------------- geometry of the spaces
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class SpaceGeometry:
-    """How the spaces of a classifier lie to each other on some texts.
+    """Distances between the spaces of a classifier, and their effective ranks, on some texts.
 
     Attributes
     ----------
     classes : ndarray of shape (n_classes,)
     distances : ndarray of shape (n_classes, n_classes)
-        From 0 (two spaces order the tokens alike, but for rotation and size) to 1 (what one says tells nothing of the
-        other): one minus the linear centred kernel alignment of Kornblith et al. (2019) of their context attributions,
-        averaged over the members.
+        In [0, 1]. At 0 two spaces arrange the tokens alike, up to rotation and scale; at 1 they are unrelated. Computed
+        as one minus the linear centred kernel alignment (Kornblith et al. 2019) of the context attributions, averaged
+        over the members.
     effective_ranks : ndarray of shape (n_classes,)
-        How many axes of a space are in use, from 1 (all say the same) to n_latent (each says its own, equally loud):
-        the effective rank of Roy and Vetterli (2007) of the centred context attributions, averaged over the members;
-        0 where nothing varies.
+        Number of axes in use, from 1 (all axes agree) to n_latent (all axes are uncorrelated and vary equally). This is
+        the effective rank (Roy and Vetterli 2007) of the centred context attributions, averaged over the members. It is
+        0 if nothing varies.
     """
 
     classes: NDArray[Any]
@@ -251,15 +259,15 @@ class SpaceGeometry:
         return f"<SpaceGeometry: {len(self.classes)} spaces, effective ranks around {self.effective_ranks.mean():.1f}>"
 
     def to_frame(self) -> DataFrame:
-        """A pandas data frame: a row a class, its effective rank and its distances."""
+        """A pandas data frame with one row per class: its effective rank and its distances."""
         labels = self.classes.tolist()
-        frame = pandas().DataFrame(self.distances, index=labels, columns=labels)
-        frame.insert(0, "effective rank", self.effective_ranks, allow_duplicates=True)  # a class may be named so
+        frame = import_pandas().DataFrame(self.distances, index=labels, columns=labels)
+        frame.insert(0, "effective rank", self.effective_ranks, allow_duplicates=True)  # a class may have this name
         return frame
 
 
 def space_geometry(clf: Any, texts: Any) -> SpaceGeometry:
-    """Tell whether concepts are disjoint: distances between spaces, and how many axes of each are in use.
+    """Measure whether concepts are disjoint: distances between spaces, and the number of axes in use.
 
     Parameters
     ----------
@@ -274,15 +282,16 @@ def space_geometry(clf: Any, texts: Any) -> SpaceGeometry:
     Raises
     ------
     TypeError
-        If `clf` is no SpaceClassifier or was fitted on vectors; if `texts` are none.
+        If `clf` is not a SpaceClassifier or was fitted on vectors, or if `texts` contains anything but str.
     sklearn.exceptions.NotFittedError
+        If `clf` is not fitted.
     """
     texts = check_texts_for(clf, texts)
     covariance = _covariance(clf, texts)  # (M, K, m, K, m)
     cross = np.square(covariance).sum((2, 4))  # (M, K, K), squared Frobenius norms
-    own = np.sqrt(np.einsum("mkk->mk", cross))
+    norms = np.sqrt(np.einsum("mkk->mk", cross))
     with np.errstate(invalid="ignore"):
-        alignment = cross / (own[:, :, None] * own[:, None, :])
+        alignment = cross / (norms[:, :, None] * norms[:, None, :])
     blocks = np.einsum("mkikj->mkij", covariance)
     ranks = [[_effective_rank(block) for block in member] for member in blocks]
     distances = np.clip(1 - np.nan_to_num(alignment), 0, 1).mean(0)
@@ -291,11 +300,10 @@ def space_geometry(clf: Any, texts: Any) -> SpaceGeometry:
 
 
 def _covariance(clf: Any, texts: list[str]) -> NDArray[np.float64]:
-    """Of the context attributions over all tokens, (M, K, m, K, m)."""
-    operators = clf.operators_
-    M, K, m = operators.n_members, operators.n_classes, operators.n_latent
+    """Covariance of the context attributions over all tokens, (M, K, m, K, m)."""
+    M, K, m = operators_shape(clf)
     total, products, n = np.zeros((M, K * m)), np.zeros((M, K * m, K * m)), 0
-    for _, spaces in read(clf, texts):
+    for _, spaces in iter_spaces(clf, texts):
         concepts = spaces.concepts.flatten(2).double().numpy()  # (n_tokens, M, K * m)
         total += concepts.sum(0)
         products += np.einsum("tmi,tmj->mij", concepts, concepts, optimize=True)
@@ -305,7 +313,7 @@ def _covariance(clf: Any, texts: list[str]) -> NDArray[np.float64]:
 
 
 def _effective_rank(covariance: NDArray[np.float64]) -> float:
-    """Perplexity of the singular values, taken as shares of their sum."""
+    """Perplexity of the singular values, normalised to sum to 1."""
     singular = np.sqrt(np.clip(np.linalg.eigvalsh(covariance), 0, None))
     if singular.sum() < 1e-9:
         return 0.0

@@ -1,4 +1,4 @@
-"""Token contributions: the logits of a Space Model, taken apart exactly."""
+"""Token contributions: an exact decomposition of the logits into a sum over tokens."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 
 from skspace._model.forward import probabilities
 from skspace.inspection import _html, _terminal
+from skspace.inspection._checks import check_count, class_index, class_indices
 from skspace.inspection._classifier_access import (
-    check_count,
     check_texts_for,
-    class_index,
-    class_indices,
-    frame_of_spans,
-    largest,
-    read,
-    token_terms,
-    tokenized,
+    is_multilabel,
+    iter_spaces,
+    linear_head,
+    logit_terms,
+    tokenize,
 )
-from skspace.inspection._words import Span, check_spans, spans_of_tokens, unread, word_spans
+from skspace.inspection._tables import largest_for_class, span_frame
+from skspace.inspection._words import Span, check_spans, spans_of_tokens, unread_part, word_spans
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -36,30 +35,35 @@ __all__ = ["TokenContributions", "token_contributions"]
 class TokenContributions:
     """The logits of one text as a sum over its tokens: ``contributions.sum(0) + bias == logits``, to rounding.
 
-    In units of the logit, not of probability. A contribution is that of a token's contextual vector, which has seen its
-    neighbours; it does not say what the model would answer if the word were not there. With two classes
+    Contributions are in units of the logit, not of probability. They belong to contextual vectors, which depend on the
+    neighbouring tokens, and do not say what the model would predict without the word. With two classes,
     `SpaceClassifier.decision_function` is the second logit minus the first.
 
-    A notebook shows it as HTML.
+    Notebooks display it as HTML.
 
     Attributes
     ----------
     text : str
+        The text.
     tokens : list of str of length n_tokens
-        As the tokenizer names them: a word or a piece of one. With the default encoder ``##b`` continues the word
-        before it, [CLS] and [SEP] mark begin and end, [UNK] is a sign that the model does not know. What `words` or
-        `merge` put together is as it stands in the text.
+        Words or word pieces as the tokenizer names them. With the default encoder ``##b`` continues the previous word,
+        [CLS] and [SEP] mark begin and end, and [UNK] stands for an unknown sign. Tokens that `words` or `merge` have
+        joined are written as in the text.
     spans : list of (int, int)
-        Where each token stands in the text, in characters; (0, 0) for special tokens.
+        Begin and end of each token, in characters; (0, 0) for special tokens.
     contributions : ndarray of shape (n_tokens, n_classes)
+        Terms of the logits.
     bias : ndarray of shape (n_classes,)
+        Intercepts.
     logits : ndarray of shape (n_classes,)
+        Logits of the text.
     classes : ndarray of shape (n_classes,)
+        Labels of the columns.
     multilabel : bool
-        Whether a text may have several labels, so that each class has a probability of its own.
+        Whether a text may have several labels, so that each class has its own probability.
     read_to : int
-        How many characters of the text the model has read: fewer than it has where it was truncated (`max_length`).
-        The end of the last span where left out.
+        Number of characters that the model has read; smaller than the length of a truncated text (`max_length`). By
+        default the end of the last span.
     """
 
     text: str
@@ -76,68 +80,80 @@ class TokenContributions:
         if self.read_to < 0:
             object.__setattr__(self, "read_to", max((end for _, end in self.spans), default=0))
 
-    # ---------------------------------------------------------------- what the model says
+    # ---------------------------------------------------------------- prediction
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """Of every class, (n_classes,); as `SpaceClassifier.predict_proba`."""
+        """Probability of each class, (n_classes,), as from `SpaceClassifier.predict_proba`."""
         return probabilities(self.logits, multilabel=self.multilabel)
 
     @property
     def predicted(self) -> list[Any]:
-        """The predicted labels, surest first; exactly one unless a text may have several."""
+        """The predicted labels, most likely first; exactly one unless a text may have several."""
         order = np.argsort(-self.logits, kind="stable")
         chosen = order[self.logits[order] > 0] if self.multilabel else order[:1]
         return self.classes[chosen].tolist()
 
     @property
     def special(self) -> NDArray[np.bool_]:
-        """Which tokens stand for no part of the text, as [CLS] and [SEP]; (n_tokens,)."""
+        """Mask of the special tokens, such as [CLS] and [SEP], (n_tokens,)."""
         return np.array([begin == end for begin, end in self.spans], bool)
 
     @property
     def unread(self) -> str:
-        """The end of the text that the model has not read; empty where that is nothing that can be read."""
-        return unread(self.text, self.read_to)
+        """The truncated end of the text; empty if it has only spaces, marks and control characters."""
+        return unread_part(self.text, self.read_to)
 
     def top(self, label: Any, n: int = 5) -> list[tuple[str, float]]:
-        """The tokens that spoke most for `label`, with their contributions, largest first.
+        """The tokens with the largest contributions to `label`, and these contributions, largest first.
 
         Parameters
         ----------
         label : label
             One of `classes`.
         n : int, default=5
-            So many at most; tokens that spoke against the label are left out.
+            Maximum number of tokens. Only positive contributions are listed.
+
+        Returns
+        -------
+        list of (str, float)
 
         Raises
         ------
         ValueError
-            If there is no such label, or n is no int of at least 1.
+            If the label is not a class, or `n` is not an int of at least 1.
         """
-        return largest(self.tokens, self.contributions, self.classes, label, n)
+        return largest_for_class(self.tokens, self.contributions, self.classes, label, n)
 
-    # ---------------------------------------------------------------- pieces put together
+    # ---------------------------------------------------------------- joining tokens
 
     def words(self) -> TokenContributions:
-        """The same with word pieces put together to words; the sum stays what it is.
+        """Join word pieces into words; the sum of the contributions does not change.
 
-        A word keeps its apostrophes, tags and handles their sign; other signs in a row are one unit; characters of
-        Chinese and Japanese stand alone. Words that one token covers stay together. Special tokens stay as they are. A
-        word within which the text was truncated ends there.
+        A word keeps its apostrophes, and a tag or handle its sign. A run of other signs is one word, and so is each
+        Chinese or Japanese character. Words that share one token stay together. Special tokens do not change. A word
+        that was truncated ends at the point of truncation.
+
+        Returns
+        -------
+        TokenContributions
         """
         return self._merged(word_spans(self.text))
 
     def merge(self, spans: Sequence[Span]) -> TokenContributions:
-        """The same with the tokens in each of these parts of the text put together; the sum stays what it is.
+        """Join the tokens in each span of the text; the sum of the contributions does not change.
 
         Parameters
         ----------
         spans : sequence of (int, int)
-            Begin and end in characters of `text`: phrases, sentences, words of a tokenizer of yours. They must not
-            overlap. A token across two belongs to the one that it shares more with; tokens in none stay as they are. A
-            span without tokens, as behind the place where the text was truncated, is left out, and one across that
-            place ends there; one within a token of the span beside it is put together with that one.
+            Begin and end in characters of `text`, for example of phrases or sentences. Spans must not overlap. A token
+            in two spans belongs to the one with which it shares more characters. Tokens outside all spans do not
+            change. Spans after the point of truncation are omitted, and a span across it ends there. Spans that share
+            one token are joined.
+
+        Returns
+        -------
+        TokenContributions
 
         Raises
         ------
@@ -147,22 +163,25 @@ class TokenContributions:
         return self._merged(check_spans(spans, len(self.text)))
 
     def _merged(self, spans: list[Span]) -> TokenContributions:
-        units: dict[Any, tuple[str, Span]] = {}
-        unit_of_token = []
         spans, owner = spans_of_tokens(self.spans, spans)
         last = self.read_to if self.unread else len(self.text)
-        for i, span in enumerate(owner):
-            own = ("token", i) if span < 0 else ("span", int(span))
-            begin, end = self.spans[i] if span < 0 else (spans[span][0], min(spans[span][1], last))
-            units.setdefault(own, (self.tokens[i] if span < 0 else self.text[begin:end], (begin, end)))
-            unit_of_token.append(own)
-        place = {own: row for row, own in enumerate(units)}
-        contributions = np.zeros((len(units), len(self.classes)))
-        np.add.at(contributions, [place[own] for own in unit_of_token], self.contributions)
-        tokens, positions = [name for name, _ in units.values()], [span for _, span in units.values()]
+        row_of: dict[int, int] = {}  # of a span, or of a token without one, whose key is negative
+        tokens: list[str] = []
+        positions: list[Span] = []
+        rows = []
+        for i, span in enumerate(owner.tolist()):
+            key = span if span >= 0 else -1 - i
+            if key not in row_of:
+                row_of[key] = len(tokens)
+                begin, end = self.spans[i] if span < 0 else (spans[span][0], min(spans[span][1], last))
+                tokens.append(self.tokens[i] if span < 0 else self.text[begin:end])
+                positions.append((begin, end))
+            rows.append(row_of[key])
+        contributions = np.zeros((len(tokens), len(self.classes)))
+        np.add.at(contributions, rows, self.contributions)
         return replace(self, tokens=tokens, spans=positions, contributions=contributions)
 
-    # ---------------------------------------------------------------- forms to show and to keep
+    # ---------------------------------------------------------------- output formats
 
     def __repr__(self) -> str:
         best = int(self.logits.argmax())
@@ -175,69 +194,78 @@ class TokenContributions:
         return self.to_html()
 
     def to_html(self, labels: Sequence[Any] | None = None) -> str:
-        """A piece of HTML with the text, its tokens coloured by what they contributed, and all figures in a table.
+        """An HTML fragment with the text, its tokens coloured by contribution, and a table of all numbers.
 
-        No script, nothing fetched; whatever comes from the text or the labels is escaped.
+        It contains no scripts and loads nothing. Content from the text and the labels is escaped.
 
         Parameters
         ----------
         labels : sequence of labels, default=None
-            For which classes; the predicted ones and the two next where left out, the predicted ones open.
+            Classes to show. None means the predicted ones and the two next. Panels of predicted classes are open.
+
+        Returns
+        -------
+        str
 
         Raises
         ------
         ValueError
-            If there is no such class, or `labels` is no list of at least one.
+            If a label is not a class, or `labels` is not a list of at least one class.
         """
         return _html.fragment(self, self._columns(labels))
 
     def save_html(self, path: str | PathLike[str], labels: Sequence[Any] | None = None) -> None:
-        """Write `to_html` as a page of its own, in UTF-8.
+        """Write the fragment of `to_html` as a complete page, in UTF-8.
 
         Parameters
         ----------
-        path : str or path
-            A file there is replaced.
+        path : str or path-like
+            An existing file is replaced.
         labels : sequence of labels, default=None
             As for `to_html`.
 
         Raises
         ------
         OSError
-            If there is no such folder, or no right to write there.
+            If the folder does not exist or is not writable.
         """
         _html.save_page(path, self.to_html(labels))
 
     def to_text(self, label: Any = None, n: int = 10) -> str:
-        """Lines for a terminal: what was predicted, and the tokens that spoke most for a class and against it.
+        """Lines for a terminal: the probability of a class, and the tokens with the largest contributions to it.
 
         Parameters
         ----------
         label : label, default=None
-            The surest class where left out.
+            The class to explain. None means the most likely one.
         n : int, default=10
-            Tokens at most, by the size of their contribution.
+            Maximum number of tokens, by absolute contribution.
+
+        Returns
+        -------
+        str
 
         Raises
         ------
         ValueError
-            If there is no such class, or n is no int of at least 1.
+            If the label is not a class, or `n` is not an int of at least 1.
         """
         check_count(n, "n")
         column = int(self.logits.argmax()) if label is None else class_index(self.classes, label)
         return _terminal.lines(self, column, n)
 
     def to_frame(self) -> DataFrame:
-        """A pandas data frame of the contributions: a row a token, named by token, begin and end; a column a class.
+        """A pandas data frame of the contributions: one row per token, one column per class.
 
-        Where a class has one of these three names, ``reset_index(names=…)`` gives the rows' other ones.
+        The index has the levels token, begin and end. If a class has one of these names, rename the levels with
+        ``reset_index(names=…)``.
         """
-        return frame_of_spans("token", self.tokens, self.spans, self.contributions, self.classes)
+        return span_frame("token", self.tokens, self.spans, self.contributions, self.classes)
 
     def to_json(self) -> str:
-        """All attributes, `probabilities`, `predicted` and `unread`, as a JSON object; arrays as lists.
+        """A JSON object with all attributes, `probabilities`, `predicted` and `unread`; arrays become lists.
 
-        Lone surrogates and the like are escaped, so that any reader takes it.
+        Non-ASCII characters, lone surrogates included, are escaped.
         """
         content = {
             "text": self.text,
@@ -263,10 +291,12 @@ class TokenContributions:
 
 
 def token_contributions(clf: Any, texts: Any) -> list[TokenContributions]:
-    """Take apart the logits of texts, without gradients, sampling or a second pass through the encoder.
+    """Decompose the logits of texts exactly into contributions of their tokens.
+
+    This needs neither gradients nor sampling nor a second pass through the encoder.
 
     With the symbols of `skspace.ConceptOperators`,
-    ``logit_c = b_c + sum_t sum_k sum_j A[c, (k, j)] alpha_t[k, j] C_k[t, j]``: the contribution of token t to class c
+    ``logit_c = b_c + sum_t sum_k sum_j A[c, (k, j)] alpha_t[k, j] C_k[t, j]``. The contribution of token t to class c
     is its term of the sum over t.
 
     Parameters
@@ -278,12 +308,12 @@ def token_contributions(clf: Any, texts: Any) -> list[TokenContributions]:
     Returns
     -------
     list of TokenContributions
-        One a text.
+        One per text.
 
     Raises
     ------
     TypeError
-        If `clf` is no SpaceClassifier, or was fitted on vectors, which have no tokens to name; if `texts` are none.
+        If `clf` is not a SpaceClassifier or was fitted on vectors, or if `texts` contains anything but str.
     sklearn.exceptions.NotFittedError
         If `clf` is not fitted.
 
@@ -301,15 +331,13 @@ def token_contributions(clf: Any, texts: Any) -> list[TokenContributions]:
     'parcel'
     """
     texts = check_texts_for(clf, texts)
-    named = tokenized(clf, texts)
-    bias = clf.intercept_.astype(np.float64)
+    tokenized = tokenize(clf, texts)
+    bias, multilabel = linear_head(clf).intercept, is_multilabel(clf)
     result = []
-    for indices, spaces in read(clf, texts):
+    for indices, spaces in iter_spaces(clf, texts):
         logits = spaces.logits.mean(1).numpy().astype(np.float64)
-        parts = np.split(token_terms(clf, spaces), np.cumsum(spaces.lengths.numpy())[:-1])
+        parts = np.split(logit_terms(clf, spaces), np.cumsum(spaces.lengths.numpy())[:-1])
         for i, part, text_logits in zip(indices, parts, logits, strict=True):
-            text, tokens, spans = named[i]
-            result.append(
-                TokenContributions(text, tokens, spans, part, bias, text_logits, clf.classes_, clf._multilabel)
-            )
+            text, tokens, spans = tokenized[i]
+            result.append(TokenContributions(text, tokens, spans, part, bias, text_logits, clf.classes_, multilabel))
     return result

@@ -1,4 +1,4 @@
-"""The bias view: which words pull between two classes, and for whom a classifier errs."""
+"""Bias: words that tip a prediction between two classes, and error rates of groups of texts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from skspace._model.concept_operators import Spaces
-from skspace.inspection._classifier_access import (
-    check_count,
-    check_texts_for,
-    check_y,
-    class_index,
-    pandas,
-    token_terms,
-)
+from skspace.inspection._checks import check_count, check_labels, class_index
+from skspace.inspection._classifier_access import check_texts_for, is_multilabel, logit_terms
 from skspace.inspection._contributions import TokenContributions, token_contributions
 from skspace.inspection._occurrences import find_occurrences, word_values
+from skspace.inspection._tables import import_pandas
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,22 +25,25 @@ __all__ = ["GroupErrors", "Polarization", "group_errors", "polarization"]
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Polarization:
-    """To which of two classes each word pulls, in the mean over its occurrences.
+    """For each word, which of two classes it favours on average over its occurrences.
 
     Attributes
     ----------
     label, other : label
+        The two classes.
     words : list of str of length n_words
-        Without case; those that pull to `label` most come first.
+        Case-folded, from those that favour `label` most to those that favour `other` most.
     counts : ndarray of int64 of shape (n_words,)
+        Number of occurrences.
     contributions : ndarray of shape (n_words,)
-        Contribution to the logit of `label` minus that to `other`'s: exact, and what decides.
+        Mean contribution to the logit of `label` minus that to the logit of `other`. It is exact, and it decides the
+        prediction.
     alignments : ndarray of shape (n_words,)
-        Mean context attribution in the space of `label` minus that in the space of `other`, halved, in [-1, 1]: the
-        same token in both spaces. Axes speak for their own class by construction, but only a positive
-        ``inter_space_weight`` teaches a space to be positive on its own texts.
+        Mean context attribution in the space of `label` minus that in the space of `other`, halved; in [-1, 1]. Axes
+        speak for their own class by construction. A space learns to be positive on texts of its own class only with a
+        positive ``inter_space_weight``.
     examples : list of str of length n_words
-        The occurrence that pulls most to the side where the word stands.
+        For each word, the occurrence that favours its class most, with its context.
     """
 
     label: Any
@@ -60,13 +58,13 @@ class Polarization:
         return f"<Polarization: {len(self.words)} words between {self.label!r} and {self.other!r}>"
 
     def to_frame(self) -> DataFrame:
-        """A pandas data frame, a row a word."""
+        """A pandas data frame with one row per word."""
         names = ["words", "counts", "contributions", "alignments", "examples"]
-        return pandas().DataFrame({name.removesuffix("s"): getattr(self, name) for name in names})
+        return import_pandas().DataFrame({name.removesuffix("s"): getattr(self, name) for name in names})
 
 
 def polarization(clf: Any, texts: Any, label: Any, other: Any, *, min_count: int = 3) -> Polarization:
-    """Tell for every word to which of two classes it pulls.
+    """Find for every word which of two classes it favours.
 
     Parameters
     ----------
@@ -76,7 +74,7 @@ def polarization(clf: Any, texts: Any, label: Any, other: Any, *, min_count: int
     label, other : label
         Two different classes.
     min_count : int, default=3
-        Words that occur less often are left out.
+        Ignore words that occur less often.
 
     Returns
     -------
@@ -85,58 +83,62 @@ def polarization(clf: Any, texts: Any, label: Any, other: Any, *, min_count: int
     Raises
     ------
     TypeError
-        If `clf` is no SpaceClassifier or was fitted on vectors; if `texts` are none.
+        If `clf` is not a SpaceClassifier or was fitted on vectors, or if `texts` contains anything but str.
     ValueError
-        If there is no such class, both are the same, min_count is no int of at least 1, or no word occurs so often.
+        If a class does not exist, both classes are the same, `min_count` is not an int of at least 1, or no word occurs
+        `min_count` times.
     sklearn.exceptions.NotFittedError
+        If `clf` is not fitted.
     """
     texts = check_texts_for(clf, texts)
-    one, two = class_index(clf.classes_, label), class_index(clf.classes_, other, "other")
-    if one == two:
-        raise ValueError(f"label and other must be two classes. Got {label!r} twice.")
-    found = find_occurrences(clf, texts, min_count)
+    first, second = class_index(clf.classes_, label), class_index(clf.classes_, other, "other")
+    if first == second:
+        raise ValueError(f"label and other must be two different classes. Got {label!r} twice.")
+    occurrences = find_occurrences(clf, texts, min_count)
 
-    def pull(spaces: Spaces) -> NDArray[np.float64]:
-        terms = token_terms(clf, spaces)
-        return (terms[:, one] - terms[:, two])[:, None]
+    def contribution(spaces: Spaces) -> NDArray[np.float64]:
+        terms = logit_terms(clf, spaces)
+        return (terms[:, first] - terms[:, second])[:, None]
 
     def alignment(spaces: Spaces) -> NDArray[np.float64]:
-        of_space = spaces.concepts.double().numpy().mean((1, 3))  # (n_tokens, K)
-        return (of_space[:, one] - of_space[:, two])[:, None] / 2
+        attributions = spaces.concepts.double().numpy().mean((1, 3))  # (n_tokens, K)
+        return (attributions[:, first] - attributions[:, second])[:, None] / 2
 
-    pulls = word_values(clf, found, pull, 1, mean_of_pieces=False)
-    alignments = word_values(clf, found, alignment, 1, mean_of_pieces=True)
-    order = np.argsort(-pulls.mean[:, 0], kind="stable")
-    extreme = np.where(pulls.mean[:, 0] > 0, pulls.highest[:, 0], pulls.lowest[:, 0])
+    contributions = word_values(clf, occurrences, contribution, 1, mean_of_pieces=False)
+    alignments = word_values(clf, occurrences, alignment, 1, mean_of_pieces=True)
+    order = np.argsort(-contributions.mean[:, 0], kind="stable")
+    extreme = np.where(contributions.mean[:, 0] > 0, contributions.highest[:, 0], contributions.lowest[:, 0])
     return Polarization(
         label,
         other,
-        [found.words[i] for i in order],
-        found.counts[order],
-        pulls.mean[order, 0],
+        [occurrences.words[i] for i in order],
+        occurrences.counts[order],
+        contributions.mean[order, 0],
         alignments.mean[order, 0],
-        [found.example(extreme[i]) for i in order],
+        [occurrences.example(extreme[i]) for i in order],
     )
 
 
 class GroupErrors(NamedTuple):
-    """How often a classifier errs on the texts of a group.
+    """Error rates of a classifier on the texts of a group.
 
     Attributes
     ----------
     group : str
-        "(all)" for all texts.
+        Name of the group; "(all)" for all texts.
     n_texts, n_negative, n_positive : int
-        How many there are, and how many of them are negative and positive in truth.
+        Number of texts, and of those whose true label is negative or positive.
     false_positive_rate : float
-        Of the negative ones, the share that was predicted positive; NaN where there is none.
+        Share of the negative texts that were predicted positive; NaN without negative texts.
     false_positive_interval : (float, float)
-        95%, Wilson.
+        95% Wilson confidence interval; (0, 1) without negative texts.
     false_negative_rate : float
+        Share of the positive texts that were predicted negative; NaN without positive texts.
     false_negative_interval : (float, float)
+        95% Wilson confidence interval; (0, 1) without positive texts.
     drivers : list of (str, float)
-        The words that made false positives: what each contributed to the predicted class's logit beyond the true
-        class's, summed over the group's false positives and divided by their number.
+        The words behind the false positives. The value is a word's contribution to the logit of the predicted class
+        minus that to the true class, summed over a text and averaged over the group's false positives.
     """
 
     group: str
@@ -151,57 +153,58 @@ class GroupErrors(NamedTuple):
 
 
 def group_errors(clf: Any, texts: Any, y: Any, groups: Any, *, positive: Any, top: int = 5) -> list[GroupErrors]:
-    """Compare the errors of a classifier between groups of texts, and name the words behind its false alarms.
+    """Compare error rates between groups of texts, and name the words behind false positives.
 
     Parameters
     ----------
     clf : SpaceClassifier
-        Fitted on texts with one label each.
+        Fitted on texts with one label per text.
     texts : sequence of str of length n_texts
-        Not those of the fit.
+        Held-out texts.
     y : array-like of shape (n_texts,)
         True labels.
     groups : mapping of str to array-like of bool of shape (n_texts,), or a data frame of bools
-        Which texts belong to which group, the people they speak of, say; a text may belong to several.
+        For each group, which texts belong to it. A text may belong to several groups.
     positive : label or list of labels
-        Which labels count as an alarm, ``["hatespeech", "offensive"]``. The others are negative.
+        Labels that count as positive, such as ``["hatespeech", "offensive"]``. All others are negative.
     top : int, default=5
-        Words that are named a group, at most.
+        Maximum number of words per group.
 
     Returns
     -------
     list of GroupErrors
-        All texts first, then the groups in their order.
+        First for all texts, then for each group in the given order.
 
     Raises
     ------
     TypeError
-        If `clf` is no SpaceClassifier or was fitted on vectors, or `groups` is no mapping.
+        If `clf` is not a SpaceClassifier or was fitted on vectors, or `groups` is not a mapping.
     ValueError
-        If y or a group has another length, a label is unknown, `positive` leaves no label on either side, top is no
-        int of at least 1, or a text may have several labels.
+        If the length of `y` or of a group differs from the number of texts, a label is unknown, `positive` names none
+        or all of the classes, `top` is not an int of at least 1, or a text may have several labels.
     sklearn.exceptions.NotFittedError
+        If `clf` is not fitted.
 
     Notes
     -----
-    Rates over few texts say little: read the intervals. A difference between groups may lie in the annotators' labels
-    as well as in the classifier.
+    Rates over few texts are uncertain: read the intervals. A difference between groups may come from the annotators'
+    labels as well as from the classifier.
     """
     texts = check_texts_for(clf, texts)
-    if clf._multilabel:
-        raise ValueError("group_errors needs a classifier with one label a text. Got one with several.")
-    alarm = np.zeros(len(clf.classes_), bool)
-    alarm[[class_index(clf.classes_, label, "positive") for label in _as_list(positive)]] = True
-    if alarm.all() or not alarm.any():
+    if is_multilabel(clf):
+        raise ValueError("group_errors needs a classifier with one label per text. Got one with several.")
+    is_positive = np.zeros(len(clf.classes_), bool)
+    is_positive[[class_index(clf.classes_, label, "positive") for label in _as_list(positive)]] = True
+    if is_positive.all() or not is_positive.any():
         raise ValueError(
-            f"positive must name some of the classes {clf.classes_.tolist()} and not all. Got {positive!r}."
+            f"positive must name some but not all of the classes {clf.classes_.tolist()}. Got {positive!r}."
         )
     check_count(top, "top")
-    true = np.array([class_index(clf.classes_, label, "y") for label in check_y(y, len(texts))])
+    true = np.array([class_index(clf.classes_, label, "y") for label in check_labels(y, len(texts))])
     members = [("(all)", np.ones(len(texts), bool)), *_check_groups(groups, len(texts))]
     explanations = token_contributions(clf, texts)
-    predicted = np.array([int(one.logits.argmax()) for one in explanations])
-    return [_errors_of(name, mask, true, predicted, alarm, explanations, top) for name, mask in members]
+    predicted = np.array([int(explanation.logits.argmax()) for explanation in explanations])
+    return [_group_errors(name, mask, true, predicted, is_positive, explanations, top) for name, mask in members]
 
 
 def _as_list(positive: Any) -> list[Any]:
@@ -211,7 +214,7 @@ def _as_list(positive: Any) -> list[Any]:
 def _check_groups(groups: Any, n_texts: int) -> list[tuple[str, NDArray[np.bool_]]]:
     if not isinstance(groups, Mapping) and not hasattr(groups, "columns"):
         raise TypeError(
-            "groups must map the names of groups to arrays of bool, or be a data frame of such columns. Got "
+            "groups must be a mapping from names to arrays of bool, or a data frame of such columns. Got "
             f"{type(groups).__name__} instead."
         )
     names = groups.columns if hasattr(groups, "columns") else groups
@@ -220,37 +223,37 @@ def _check_groups(groups: Any, n_texts: int) -> list[tuple[str, NDArray[np.bool_
         mask = np.asarray(groups[name])
         if mask.shape != (n_texts,) or not all(isinstance(x, (int, float)) and x in (0, 1) for x in mask.tolist()):
             raise ValueError(
-                f"groups[{name!r}] must say True or False for each of the {n_texts} texts. Got an array of shape "
+                f"groups[{name!r}] must be True or False for each of the {n_texts} texts. Got an array of shape "
                 f"{mask.shape} and type {mask.dtype} instead."
             )
         checked.append((str(name), mask.astype(bool)))
     return checked
 
 
-def _errors_of(
+def _group_errors(
     name: str,
     mask: NDArray[np.bool_],
     true: NDArray[np.int64],
     predicted: NDArray[np.int64],
-    alarm: NDArray[np.bool_],
+    is_positive: NDArray[np.bool_],
     explanations: list[TokenContributions],
     top: int,
 ) -> GroupErrors:
-    negative, positive = mask & ~alarm[true], mask & alarm[true]
-    false_alarms = np.flatnonzero(negative & alarm[predicted])
-    n_missed = int((positive & ~alarm[predicted]).sum())
+    negative, positive = mask & ~is_positive[true], mask & is_positive[true]
+    false_positives = np.flatnonzero(negative & is_positive[predicted])
+    n_missed = int((positive & ~is_positive[predicted]).sum())
     return GroupErrors(
         name,
         int(mask.sum()),
         int(negative.sum()),
         int(positive.sum()),
-        *_rate(len(false_alarms), int(negative.sum())),
-        *_rate(n_missed, int(positive.sum())),
-        _drivers([explanations[i] for i in false_alarms], true[false_alarms], predicted[false_alarms], top),
+        *_rate_and_interval(len(false_positives), int(negative.sum())),
+        *_rate_and_interval(n_missed, int(positive.sum())),
+        _drivers([explanations[i] for i in false_positives], true[false_positives], predicted[false_positives], top),
     )
 
 
-def _rate(k: int, n: int) -> tuple[float, tuple[float, float]]:
+def _rate_and_interval(k: int, n: int) -> tuple[float, tuple[float, float]]:
     if n == 0:
         return float("nan"), (0.0, 1.0)
     interval = binomtest(k, n).proportion_ci(method="wilson")
@@ -261,10 +264,10 @@ def _drivers(
     explanations: list[TokenContributions], true: NDArray[np.int64], predicted: NDArray[np.int64], top: int
 ) -> list[tuple[str, float]]:
     total: dict[str, float] = {}
-    for one, right, wrong in zip(explanations, true, predicted, strict=True):
-        words = one.words()
-        beyond = words.contributions[:, wrong] - words.contributions[:, right]
-        for word, (begin, end), value in zip(words.tokens, words.spans, beyond, strict=True):
+    for explanation, right, wrong in zip(explanations, true, predicted, strict=True):
+        words = explanation.words()
+        surplus = words.contributions[:, wrong] - words.contributions[:, right]
+        for word, (begin, end), value in zip(words.tokens, words.spans, surplus, strict=True):
             if begin < end:
                 total[word.casefold()] = total.get(word.casefold(), 0.0) + float(value)
     ordered = sorted(total.items(), key=lambda pair: -pair[1])[:top]

@@ -1,4 +1,4 @@
-"""The losses of a fit over its epochs."""
+"""Line plot of the losses of a fit."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ _TERMS = ("cross_entropy", "inter_space", "intra_space")
 
 
 class TrainingHistoryDisplay:
-    """Line plot of the terms of the loss, epoch by epoch, on the training and the validation texts.
+    """Line plot of the terms of the loss per epoch, on the training and the validation texts.
 
-    Terms are drawn without their weights. Make it with `from_estimator`.
+    The terms are drawn without their weights. Create it with `from_estimator`.
 
     Parameters
     ----------
     history : sequence of dict
-        As `SpaceClassifier.history_`.
+        One dict per epoch, as in `SpaceClassifier.history_`.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
+        Axes of the last plot.
     figure_ : matplotlib Figure
+        Figure of the last plot.
     lines_ : list of matplotlib Line2D
+        One line per term and part of the texts.
     """
 
     def __init__(self, history: Sequence[dict[str, Any]]) -> None:
@@ -40,8 +43,9 @@ class TrainingHistoryDisplay:
         Parameters
         ----------
         clf : SpaceClassifier
+            Fitted.
         ax : matplotlib Axes, default=None
-            A new figure where left out.
+            None draws a new figure.
 
         Returns
         -------
@@ -52,24 +56,25 @@ class TrainingHistoryDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError
-            If `clf` is no SpaceClassifier.
+            If `clf` is not a SpaceClassifier.
         sklearn.exceptions.NotFittedError
+            If `clf` is not fitted.
         """
         check_classifier(clf)
         return cls(clf.history_).plot(ax=ax)
 
     def plot(self, ax: Any = None) -> TrainingHistoryDisplay:
-        """Draw; with validation texts, a line marks the epoch with the lowest cross-entropy on them.
+        """Draw the lines; with validation texts, a vertical line marks the epoch with their lowest cross-entropy.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            A new figure where left out.
+            None draws a new figure.
 
         Returns
         -------
         TrainingHistoryDisplay
-            Itself.
+            The display itself.
         """
         ax = new_axes(self, ax, (7.5, 4.0))
         epochs = [row["epoch"] for row in self.history]

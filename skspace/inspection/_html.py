@@ -1,9 +1,11 @@
-"""An explanation as HTML: self-contained, without script, everything from the text and the labels escaped.
+"""Explanations as self-contained HTML without scripts; content from texts and labels is escaped.
 
-Colours are laid under the page's own text colour half transparent, so that they can be read on light and dark pages.
-They are blue and orange, which colour-blind readers tell apart, and the line under a token says the same without
-colour. The figures stand in a table, for screen readers and whoever wants them; panels open by keyboard. The page is in
-English; of the text and the labels nobody knows the language, and `lang=""` tells screen readers so.
+Accessibility:
+
+- Background colours are half transparent, so that text stays readable on light and dark pages.
+- Blue and orange can be told apart by colour-blind readers. Lines under the tokens repeat the sign without colour.
+- A table gives all numbers to screen readers. Panels open by keyboard.
+- The page is in English. The language of texts and labels is unknown, which ``lang=""`` tells screen readers.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from skspace.inspection._printable import visible
 
 __all__ = ["fragment", "save_page"]
 
-_FOR, _AGAINST = "0,114,178", "213,94,0"  # red, green, blue; of Okabe and Ito's palette
-_DEEPEST = 0.55  # opacity: text keeps a contrast of 4.5 to 1 on white and on black
-_FAINTEST = 0.04  # what is less is not coloured at all
-_NAMED = 3  # tokens that the sentence under the text names on each side
+_FOR, _AGAINST = "0,114,178", "213,94,0"  # red, green, blue; from Okabe and Ito's palette
+_MAX_OPACITY = 0.55  # keeps a text contrast of 4.5 to 1 on white and on black
+_MIN_STRENGTH = 0.04  # weaker contributions are not coloured
+_MAX_NAMED = 3  # tokens per sign in the sentence under the text
 
 _STYLE = """<style>
 .skspace-why{max-width:60em;line-height:1.5}
@@ -60,7 +62,7 @@ _PAGE = """<!DOCTYPE html>
 
 
 class _Piece(NamedTuple):
-    """A part of the text as it is shown."""
+    """A part of the displayed text."""
 
     text: str
     kind: str  # "token", "special", "between" or "unseen"
@@ -68,14 +70,14 @@ class _Piece(NamedTuple):
 
 
 def _direction(text: str) -> str:
-    """That of the first letter, as HTML's dir="auto", which special tokens before it would mislead."""
+    """Direction of the first letter. HTML's dir="auto" would read it off the special tokens before the text."""
     kinds = (unicodedata.bidirectional(sign) for sign in text)
     return "rtl" if next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L" else "ltr"
 
 
 def fragment(explanation: Any, columns: list[int]) -> str:
-    """One panel a class, and the table."""
-    pieces = [piece._replace(text=_text(piece.text)) for piece in _pieces(explanation)]  # once for all panels
+    """The prediction, one panel per class, and the table."""
+    pieces = [piece._replace(text=_text(piece.text)) for piece in _pieces(explanation)]  # escaped once for all panels
     values = np.array([piece.values[columns] for piece in pieces if piece.values is not None])
     scale = max(np.abs(values).max(initial=0.0), 1e-12)
     predicted = set(explanation.predicted) or {explanation.classes[columns[0]]}
@@ -86,7 +88,7 @@ def fragment(explanation: Any, columns: list[int]) -> str:
         [
             _STYLE,
             '<div class="skspace-why">',
-            _head(explanation),
+            _prediction(explanation),
             *panels,
             _table(explanation, columns),
             "</div>",
@@ -99,23 +101,23 @@ def save_page(path: str | PathLike[str], content: str) -> None:
 
 
 def _pieces(explanation: Any) -> Iterator[_Piece]:
-    """The text from its beginning to its end: tokens, what lies between, and what the model did not see."""
+    """The whole text: tokens, the parts between them, and the part that the model did not read."""
     text, end = explanation.text, 0
-    shown: list[_Piece] = []
-    last = -1  # the last token with characters
+    pieces: list[_Piece] = []
+    last = -1  # index of the last token with characters
     for token, (begin, stop), values in zip(
         explanation.tokens, explanation.spans, explanation.contributions, strict=True
     ):
         if begin == stop:
-            shown.append(_Piece(token, "special", values))
-        elif stop <= end:  # a further piece of the same character, as byte-level tokenizers make them
-            shown[last] = shown[last]._replace(values=shown[last].values + values)
+            pieces.append(_Piece(token, "special", values))
+        elif stop <= end:  # another token of the same character, from a byte-level tokenizer
+            pieces[last] = pieces[last]._replace(values=pieces[last].values + values)
         else:
             if begin > end:
-                shown.append(_Piece(text[end:begin], "between", None))
-            shown.append(_Piece(text[max(begin, end) : stop], "token", values))
-            last, end = len(shown) - 1, stop
-    yield from shown
+                pieces.append(_Piece(text[end:begin], "between", None))
+            pieces.append(_Piece(text[max(begin, end) : stop], "token", values))
+            last, end = len(pieces) - 1, stop
+    yield from pieces
     if end < len(text):
         read_to = len(text) - len(explanation.unread)
         if end < read_to:
@@ -124,60 +126,54 @@ def _pieces(explanation: Any) -> Iterator[_Piece]:
             yield _Piece(explanation.unread, "unseen", None)
 
 
-def _head(explanation: Any) -> str:
-    return _answer(explanation) + (f"\n<p>{_not_read(explanation)}</p>" if explanation.unread else "")
-
-
-def _not_read(explanation: Any) -> str:
+def _prediction(explanation: Any) -> str:
+    probability = dict(zip(explanation.classes.tolist(), explanation.probabilities, strict=True))
+    labels = ", ".join(
+        f"{_element('strong', label)} (probability {probability[label]:.2f})" for label in explanation.predicted
+    )
+    line = f"<p>Predicted: {labels or 'no label'}</p>"
+    if not explanation.unread:
+        return line
     n, n_all = len(explanation.unread), len(explanation.text)
-    return f"The text was cut: its last {n:,} of {n_all:,} characters were not read."
-
-
-def _answer(explanation: Any) -> str:
-    sure = explanation.predicted
-    if not sure:
-        return "<p>Predicted: no label</p>"
-    of = dict(zip(explanation.classes.tolist(), explanation.probabilities, strict=True))
-    labels = ", ".join(f"{_element('strong', label)} (probability {of[label]:.2f})" for label in sure)
-    return f"<p>Predicted: {labels}</p>"
+    return f"{line}\n<p>The text was cut: its last {n:,} of {n_all:,} characters were not read.</p>"
 
 
 def _panel(explanation: Any, pieces: list[_Piece], column: int, scale: float, opened: bool) -> str:
     values = explanation.contributions[:, column]
-    shown = "".join(_shown(piece, column, scale) for piece in pieces)
+    text = "".join(_span(piece, column, scale) for piece in pieces)
     return "\n".join(
         [
             f"<details{' open' if opened else ''}>",
             f"<summary>{_element('strong', explanation.classes[column])}: probability "
             f"{explanation.probabilities[column]:.2f}, logit {_number(explanation.logits[column])} = "
             f"{_number(explanation.bias[column])} (intercept) {_number(values.sum())} (this text)</summary>",
-            f'<p class="text" lang="" dir="{_direction(explanation.text)}">{shown}</p>',
+            f'<p class="text" lang="" dir="{_direction(explanation.text)}">{text}</p>',
             f"<p>{_sentence(explanation, values)}</p>",
             "</details>",
         ]
     )
 
 
-def _shown(piece: _Piece, column: int, scale: float) -> str:
+def _span(piece: _Piece, column: int, scale: float) -> str:
     if piece.kind == "unseen":
         return f'<span class="unseen" title="not read by the model">{piece.text}</span>'
     if piece.values is None:
         return piece.text
     value = float(piece.values[column])
     strength = abs(value) / scale
-    side = "" if strength < _FAINTEST else "for" if value > 0 else "against"
+    side = "" if strength < _MIN_STRENGTH else "for" if value > 0 else "against"
     classes = " ".join(filter(None, ["special" if piece.kind == "special" else "", side]))
     colour = _FOR if value > 0 else _AGAINST
-    style = f' style="background:rgba({colour},{_DEEPEST * strength:.2f})"' if side else ""
-    marked = f' class="{classes}"' if classes else ""
-    return f'<span{marked}{style} title="{value:+.2f}">{piece.text}</span>'
+    style = f' style="background:rgba({colour},{_MAX_OPACITY * strength:.2f})"' if side else ""
+    class_attribute = f' class="{classes}"' if classes else ""
+    return f'<span{class_attribute}{style} title="{value:+.2f}">{piece.text}</span>'
 
 
 def _sentence(explanation: Any, values: NDArray[np.float64]) -> str:
-    """What spoke most for the class and against it, in words."""
+    """The tokens with the largest contributions for and against the class, as a sentence."""
     parts = []
     for side, sign in (("For it", 1), ("Against it", -1)):
-        order = [i for i in np.argsort(-sign * values, kind="stable")[:_NAMED] if sign * values[i] > 0]
+        order = [i for i in np.argsort(-sign * values, kind="stable")[:_MAX_NAMED] if sign * values[i] > 0]
         named = ", ".join(f"{_element('bdi', explanation.tokens[i])} ({_number(values[i])})" for i in order)
         parts.append(f"{side}: {named or 'nothing'}.")
     return " ".join(parts)
@@ -215,10 +211,10 @@ def _number(value: float) -> str:
 
 
 def _element(tag: str, content: Any) -> str:
-    """A token or a label in a language that nobody knows."""
+    """A token or label in its own element, since its language is unknown."""
     return f'<{tag} lang="">{_text(content)}</{tag}>'
 
 
 def _text(content: Any) -> str:
-    """Anything of the text's or the user's, escaped."""
+    """Content from texts or labels, escaped and with hidden characters visible."""
     return escape(visible(str(content)), quote=True)

@@ -1,4 +1,4 @@
-"""What the logits lose without a word: left out of the pooling, in closed form, from the attention that is there."""
+"""Change of the logits if a word is left out of the pooling, in closed form."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skspace.inspection._classifier_access import check_texts_for, frame_of_spans, largest
-from skspace.inspection._pooled_words import head, parts_of, pooled_words
+from skspace.inspection._classifier_access import check_texts_for, linear_head
+from skspace.inspection._pooled_words import check_parts, pooled_words
+from skspace.inspection._tables import largest_for_class, span_frame
 from skspace.inspection._words import Span
 
 if TYPE_CHECKING:
@@ -21,23 +22,25 @@ __all__ = ["LeftOut", "left_out"]
 
 @dataclass(frozen=True, repr=False, eq=False)
 class LeftOut:
-    """What the logits of one text lose when a word is left out of the pooling.
+    """Loss of the logits of one text if a word is left out of the pooling.
 
-    The losses of the words do not add up to the logits, unlike `TokenContributions`: where two words say the same, each
-    alone is missed little. The vectors of the other words stay as they are, and have seen the word.
+    Unlike the contributions in `TokenContributions`, losses do not add up to the logits: if two words say the same,
+    leaving out one of them changes little. The vectors of the other words stay those of the whole text.
 
     Attributes
     ----------
     text : str
+        The text.
     words : list of str of length n_words
-        As they stand in the text.
+        The words as written in the text.
     spans : list of (int, int)
-        Where each stands, in characters.
+        Begin and end of each word, in characters.
     losses : ndarray of shape (n_words, n_classes)
-        Logit of the text minus logit without the word: what is positive speaks for the class.
+        Logit of the text minus logit without the word. Positive losses speak for the class.
     logits : ndarray of shape (n_classes,)
-        Of the whole text.
+        Logits of the whole text.
     classes : ndarray of shape (n_classes,)
+        Labels of the columns.
     """
 
     text: str
@@ -51,35 +54,39 @@ class LeftOut:
         return f"<LeftOut: {len(self.words)} words, {len(self.classes)} classes>"
 
     def top(self, label: Any, n: int = 5) -> list[tuple[str, float]]:
-        """The words without which the logit of `label` loses most, with what it loses, largest first.
+        """The words whose removal lowers the logit of `label` most, with these losses, largest first.
 
         Parameters
         ----------
         label : label
             One of `classes`.
         n : int, default=5
-            So many at most; words without which it gains are left out.
+            Maximum number of words. Only positive losses are listed.
+
+        Returns
+        -------
+        list of (str, float)
 
         Raises
         ------
         ValueError
-            If there is no such label, or n is no int of at least 1.
+            If the label is not a class, or `n` is not an int of at least 1.
         """
-        return largest(self.words, self.losses, self.classes, label, n)
+        return largest_for_class(self.words, self.losses, self.classes, label, n)
 
     def to_frame(self) -> DataFrame:
-        """A pandas data frame of the losses: a row a word, named by word, begin and end; a column a class."""
-        return frame_of_spans("word", self.words, self.spans, self.losses, self.classes)
+        """A pandas data frame of the losses: one row per word, indexed by word, begin and end; one column per class."""
+        return span_frame("word", self.words, self.spans, self.losses, self.classes)
 
 
 def left_out(clf: Any, texts: Any, spans: Sequence[Sequence[Span]] | None = None) -> list[LeftOut]:
-    """For every word of texts, what each logit would lose if its vectors were left out of the pooling.
+    """Compute for every word how much each logit loses if its vectors are left out of the pooling.
 
-    Exact and without a further pass through the encoder or the operators: with the symbols of
-    `skspace.ConceptOperators` the centroid without the tokens S is
-    ``(mu - sum_{t in S} alpha_t C_t) / (1 - sum_{t in S} alpha_t)``. It does not replace erasing the word: the vectors
-    of the other words are those of the whole text. On HateXplain its losses agreed better with those of erasing than
-    contributions did (rank correlation .65 and .58), and were no better in the other measures
+    The losses are exact and need no further pass through the encoder or the operators. With the symbols of
+    `skspace.ConceptOperators`, the centroid without the tokens S is
+    ``(mu - sum_{t in S} alpha_t C_t) / (1 - sum_{t in S} alpha_t)``. This does not replace erasing the word, since the
+    vectors of the other words are still those of the whole text. On HateXplain the rank correlation with erasing was
+    0.65 for these losses and 0.58 for contributions; other measures showed no advantage
     (examples/benchmarks/bench_explanations.md).
 
     Parameters
@@ -88,21 +95,21 @@ def left_out(clf: Any, texts: Any, spans: Sequence[Sequence[Span]] | None = None
         Fitted on texts.
     texts : sequence of str of length n_texts
     spans : sequence of length n_texts of sequences of (int, int), default=None
-        For each text the parts to leave out, one at a time, in characters; its words, as in
-        `TokenContributions.words`, where left out. They must not overlap. Parts without tokens, as behind the place
-        where a text was truncated, are passed over; special tokens are never left out.
+        For each text the parts to leave out, one at a time, in characters. None means its words, as in
+        `TokenContributions.words`. Parts must not overlap. Parts without tokens are ignored, such as those after the
+        point of truncation. Special tokens are never left out.
 
     Returns
     -------
     list of LeftOut
-        One a text.
+        One per text.
 
     Raises
     ------
     TypeError
-        If `clf` is no SpaceClassifier, or was fitted on vectors, which have no tokens to name; if `texts` are none.
+        If `clf` is not a SpaceClassifier or was fitted on vectors, or if `texts` contains anything but str.
     ValueError
-        If there is not one sequence of spans a text, or a span is empty, lies outside its text or overlaps another.
+        If there is not one sequence of spans per text, or a span is empty, lies outside its text or overlaps another.
     sklearn.exceptions.NotFittedError
         If `clf` is not fitted.
 
@@ -118,9 +125,9 @@ def left_out(clf: Any, texts: Any, spans: Sequence[Sequence[Span]] | None = None
     'parcel'
     """
     texts = check_texts_for(clf, texts)
-    classes, coef = clf.classes_, clf.coef_.astype(np.float64)  # (K,), (M, K, K * m)
+    head = linear_head(clf)
     result = []
-    for text, words, pooled, logits, _ in pooled_words(clf, texts, parts_of(texts, spans)):
-        losses = head(pooled.mean() - pooled.without(np.arange(len(words))), coef)  # (n_words, K)
-        result.append(LeftOut(text, [text[b:e] for b, e in words], words, losses, logits, classes))
+    for text, words, pooled, logits, _ in pooled_words(clf, texts, check_parts(texts, spans)):
+        losses = head.apply(pooled.mean() - pooled.without(np.arange(len(words))))  # (n_words, K)
+        result.append(LeftOut(text, [text[begin:end] for begin, end in words], words, losses, logits, clf.classes_))
     return result

@@ -1,4 +1,4 @@
-"""Nearest reasons: the known texts that lie closest in concept space."""
+"""Nearest neighbors of texts in concept space."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from skspace._input.texts import check_texts
-from skspace.inspection._classifier_access import check_classifier, check_count, check_y, pandas
+from skspace.inspection._checks import check_count, check_labels
+from skspace.inspection._classifier_access import check_classifier, is_multilabel, predicted_labels
+from skspace.inspection._tables import import_pandas
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,14 +27,17 @@ class Neighbors:
     Attributes
     ----------
     text : str
-    predicted : label, or list of labels with several a text
+        The text that was asked about.
+    predicted : label or list of labels
+        A list if a text may have several labels.
     indices : ndarray of int64 of shape (n_neighbors,)
         Rows of the reference texts.
     distances : ndarray of shape (n_neighbors,)
-        Between centroids, in all spaces together.
+        Distances between the centroids in all spaces.
     texts : list of str of length n_neighbors
+        The reference texts themselves.
     labels : list of length n_neighbors, or None
-        As they were given; with several a text the list of each text's, as in `predicted`.
+        Labels of the reference texts, as in `predicted`. None if they were not given.
     """
 
     text: str
@@ -43,9 +48,9 @@ class Neighbors:
     labels: list[Any] | None
 
     def to_frame(self) -> DataFrame:
-        """A pandas data frame, a row a neighbor: index, distance, text and, where known, label."""
+        """A pandas data frame with one row per neighbor: index, distance, text and, if known, label."""
         columns = {"index": self.indices, "distance": self.distances, "text": self.texts}
-        return pandas().DataFrame(columns if self.labels is None else columns | {"label": self.labels})
+        return import_pandas().DataFrame(columns if self.labels is None else columns | {"label": self.labels})
 
 
 def neighbors(
@@ -59,42 +64,42 @@ def neighbors(
         Fitted on texts.
     texts : sequence of str of length n_texts
     reference_texts : sequence of str of length n_references
-        The training texts, say.
+        Texts to search, for example the training texts.
     y : array-like of shape (n_references,) or (n_references, n_classes), default=None
-        Their labels.
+        Labels of the reference texts.
     n_neighbors : int, default=5
-        Fewer where there are not so many reference texts.
+        Number of neighbors, or the number of reference texts if that is smaller.
     metric : str, default="euclidean"
-        As for `sklearn.neighbors.NearestNeighbors`.
+        Metric of `sklearn.neighbors.NearestNeighbors`.
 
     Returns
     -------
     list of Neighbors
-        One a text.
+        One per text.
 
     Raises
     ------
     TypeError
-        If `clf` is no SpaceClassifier or was fitted on vectors; if the texts are none.
+        If `clf` is not a SpaceClassifier or was fitted on vectors, or if the texts contain anything but str.
     ValueError
-        If y has another length than the reference texts or, with several labels a text, is no such matrix, or
-        n_neighbors is no int of at least 1.
+        If the shape of `y` does not fit the reference texts and classes, or `n_neighbors` is not an int of at least 1.
     sklearn.exceptions.NotFittedError
+        If `clf` is not fitted.
 
     Notes
     -----
-    Distance is that of `SpaceClassifier.transform`: of centroids in every space of every member. Neighbors are similar
-    in what the model looks at; that does not make them the reason of its answer, which `token_contributions` gives. A
-    text that is among the reference texts is its own nearest neighbor, at distance 0.
+    Distances are measured between the outputs of `SpaceClassifier.transform`: the centroids in every space of every
+    member. Neighbors resemble a text in the model's view; they do not explain its prediction. For that use
+    `token_contributions`. A text that is among the reference texts is its own nearest neighbor, at distance 0.
     """
     check_classifier(clf)
     if clf.encoder_ is None:
         raise TypeError(
-            "clf must be fitted on texts. Got a classifier fitted on vectors instead; use "
+            "clf must be fitted on texts. Got a classifier fitted on vectors instead. Use "
             "sklearn.neighbors.NearestNeighbors on clf.transform(X)."
         )
     texts, reference_texts = check_texts(texts), check_texts(reference_texts, name="reference_texts")
-    labels = None if y is None else _labels(clf, y, len(reference_texts))
+    labels = None if y is None else _reference_labels(clf, y, len(reference_texts))
     check_count(n_neighbors, "n_neighbors")
     index = NearestNeighbors(n_neighbors=min(n_neighbors, len(reference_texts)), metric=metric)
     index.fit(clf.transform(reference_texts))
@@ -108,22 +113,17 @@ def neighbors(
             [reference_texts[i] for i in near],
             None if labels is None else [labels[i] for i in near],
         )
-        for text, predicted, near, far in zip(texts, _predicted(clf, texts), rows, distances, strict=True)
+        for text, predicted, near, far in zip(texts, predicted_labels(clf, texts), rows, distances, strict=True)
     ]
 
 
-def _labels(clf: Any, y: Any, n_texts: int) -> list[Any]:
-    if not clf._multilabel:
-        return check_y(y, n_texts, "reference_texts")
+def _reference_labels(clf: Any, y: Any, n_texts: int) -> list[Any]:
+    if not is_multilabel(clf):
+        return check_labels(y, n_texts, "reference_texts")
     matrix = np.asarray(y)
     if matrix.shape != (n_texts, len(clf.classes_)):
         raise ValueError(
             f"y must be a matrix of zeros and ones of shape ({n_texts}, {len(clf.classes_)}), since a text may have "
-            f"several labels: a row a reference text, a column a class. Got shape {matrix.shape} instead."
+            f"several labels: one row per reference text, one column per class. Got shape {matrix.shape} instead."
         )
     return [clf.classes_[row > 0].tolist() for row in matrix]
-
-
-def _predicted(clf: Any, texts: list[str]) -> list[Any]:
-    predicted = clf.predict(texts)
-    return [clf.classes_[row > 0].tolist() for row in predicted] if clf._multilabel else predicted.tolist()

@@ -1,10 +1,11 @@
-"""Words over many texts: where each occurs, and what a model makes of it in the mean.
+"""Words in many texts: where each occurs, and the mean of a model's values over its occurrences.
 
-Words that differ in case only are one word. Special tokens are none.
+Case is ignored. Special tokens do not count as words.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from skspace._model.concept_operators import Spaces
-from skspace.inspection._classifier_access import TokenizedText, check_count, read, tokenized
+from skspace.inspection._checks import check_count
+from skspace.inspection._classifier_access import TokenizedText, iter_spaces, tokenize
 from skspace.inspection._words import Span, spans_of_tokens, word_spans
 
 __all__ = ["Occurrences", "WordValues", "find_occurrences", "word_values"]
@@ -24,20 +26,23 @@ _CONTEXT = 40  # characters on either side of a word in an example
 
 @dataclass(frozen=True)
 class Occurrences:
-    """Where words stand.
+    """All occurrences of the words of some texts.
 
     Attributes
     ----------
     texts : list of str
     words : list of str of length n_words
-        Without case.
+        Case-folded.
     counts : ndarray of int64 of shape (n_words,)
+        Number of occurrences of each word.
     word : ndarray of int64 of shape (n_occurrences,)
+        Index of the word.
     text : ndarray of int64 of shape (n_occurrences,)
+        Index of the text.
     span : ndarray of int64 of shape (n_occurrences, 2)
-        In characters of the text.
-    of_token : ndarray of int64 of shape (n_tokens,)
-        For each token of all texts, in order, its occurrence; -1 for none.
+        Begin and end in characters of the text.
+    token_occurrence : ndarray of int64 of shape (n_tokens,)
+        For each token of all texts, in order, the index of its occurrence, or -1.
     """
 
     texts: list[str]
@@ -46,10 +51,10 @@ class Occurrences:
     word: NDArray[np.int64]
     text: NDArray[np.int64]
     span: NDArray[np.int64]
-    of_token: NDArray[np.int64]
+    token_occurrence: NDArray[np.int64]
 
     def example(self, occurrence: int) -> str:
-        """The word in its text, marked, with a little of what stands around it."""
+        """The marked word with its context."""
         text, (begin, end) = self.texts[self.text[occurrence]], self.span[occurrence].tolist()
         before, after = text[max(0, begin - _CONTEXT) : begin], text[end : end + _CONTEXT]
         left, right = "…" * (begin > _CONTEXT), "…" * (end + _CONTEXT < len(text))
@@ -58,13 +63,13 @@ class Occurrences:
 
 @dataclass(frozen=True)
 class WordValues:
-    """Some values of every word, over its occurrences.
+    """Values of every word, summarised over its occurrences.
 
     Attributes
     ----------
     mean : ndarray of shape (n_words, n_values)
     highest, lowest : ndarray of int64 of shape (n_words, n_values)
-        The occurrence with the largest, and the smallest, value.
+        Indices of the occurrences with the largest and the smallest value.
     """
 
     mean: NDArray[np.float64]
@@ -73,41 +78,38 @@ class WordValues:
 
 
 def find_occurrences(clf: Any, texts: list[str], min_count: int) -> Occurrences:
-    """All words that occur at least `min_count` times.
+    """Find all words that occur at least `min_count` times.
 
     Raises
     ------
     ValueError
-        If min_count is no int of at least 1, or no word occurs so often.
+        If `min_count` is not an int of at least 1, or no word occurs so often.
     """
     check_count(min_count, "min_count")
-    named = tokenized(clf, texts)
-    units = [_words_with_tokens(one) for one in named]
-    counts: dict[str, int] = {}
-    for i, (spans, _) in enumerate(units):
-        for begin, end in spans:
-            word = texts[i][begin:end].casefold()
-            counts[word] = counts.get(word, 0) + 1
+    tokenized = [_words_with_tokens(text) for text in tokenize(clf, texts)]
+    counts = Counter(
+        text[begin:end].casefold() for text, (spans, _) in zip(texts, tokenized, strict=True) for begin, end in spans
+    )
     words = sorted(word for word, count in counts.items() if count >= min_count)
     if not words:
         raise ValueError(
             f"No word occurs min_count={min_count} times in the {len(texts)} texts. Give more texts, or lower "
             "min_count."
         )
-    place = {word: i for i, word in enumerate(words)}
-    of_token: list[NDArray[np.int64]] = []
+    index_of = {word: i for i, word in enumerate(words)}
+    token_occurrence: list[NDArray[np.int64]] = []
     word_of: list[int] = []
     text_of: list[int] = []
     span_of: list[Span] = []
-    for i, (spans, owner) in enumerate(units):
-        numbers = np.full(len(spans) + 1, -1)  # the last is that of owner -1
+    for i, (spans, owner) in enumerate(tokenized):
+        occurrence = np.full(len(spans) + 1, -1)  # the last entry is for tokens with owner -1
         for j, (begin, end) in enumerate(spans):
-            if (word_index := place.get(texts[i][begin:end].casefold())) is not None:
-                numbers[j] = len(word_of)
+            if (word_index := index_of.get(texts[i][begin:end].casefold())) is not None:
+                occurrence[j] = len(word_of)
                 word_of.append(word_index)
                 text_of.append(i)
                 span_of.append((begin, end))
-        of_token.append(numbers[owner])
+        token_occurrence.append(occurrence[owner])
     return Occurrences(
         texts,
         words,
@@ -115,13 +117,16 @@ def find_occurrences(clf: Any, texts: list[str], min_count: int) -> Occurrences:
         np.array(word_of),
         np.array(text_of),
         np.array(span_of).reshape(-1, 2),
-        np.concatenate(of_token),
+        np.concatenate(token_occurrence),
     )
 
 
-def _words_with_tokens(one: TokenizedText) -> tuple[Sequence[tuple[int, int]], NDArray[np.int64]]:
-    """Words that have a token (one behind the place of truncation has none), and for each token its word or -1."""
-    spans, owner = spans_of_tokens(one.spans, word_spans(one.text))
+def _words_with_tokens(text: TokenizedText) -> tuple[Sequence[tuple[int, int]], NDArray[np.int64]]:
+    """Spans of the words that have tokens, and for each token the index of its word or -1.
+
+    Words after the point of truncation have no tokens.
+    """
+    spans, owner = spans_of_tokens(text.spans, word_spans(text.text))
     used = np.unique(owner[owner >= 0])
     return [spans[i] for i in used], np.where(owner >= 0, np.searchsorted(used, owner), -1)
 
@@ -134,33 +139,35 @@ def word_values(
     *,
     mean_of_pieces: bool,
 ) -> WordValues:
-    """What a model makes of each word in the mean.
+    """Summarise a model's values of each word over its occurrences.
 
     Parameters
     ----------
     values_of : callable
-        From what the operators make of a batch to (n_tokens, n_values).
+        From the operators' output for a batch to values (n_tokens, n_values).
     mean_of_pieces : bool
-        Whether a word's value is the mean over its pieces, or their sum.
+        Whether the value of an occurrence is the mean over its word pieces, or their sum.
     """
     shape = len(occurrences.words), n_values
     total = np.zeros(shape)
-    best, where = np.full((2, *shape), -np.inf), np.zeros((2, *shape), np.int64)  # of the values, and of their negative
+    best, where = np.full((2, *shape), -np.inf), np.zeros((2, *shape), np.int64)  # of the values and of their negatives
     for rows, values in _occurrence_values(clf, occurrences, values_of, mean_of_pieces):
         order = np.argsort(occurrences.word[rows], kind="stable")
         rows, values = rows[order], values[order]
         words, first = np.unique(occurrences.word[rows], return_index=True)
         total[words] += np.add.reduceat(values, first)
         for side, signed in enumerate((values, -values)):
-            largest, place = _largest(signed, first)
+            largest, position = _segment_maxima(signed, first)
             better = largest > best[side, words]
             best[side, words] = np.where(better, largest, best[side, words])
-            where[side, words] = np.where(better, rows[place], where[side, words])
+            where[side, words] = np.where(better, rows[position], where[side, words])
     return WordValues(total / occurrences.counts[:, None], *where)
 
 
-def _largest(values: NDArray[np.float64], first: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Largest values (n_segments, n_values) of the segments that begin at the rows `first`, and in which rows."""
+def _segment_maxima(
+    values: NDArray[np.float64], first: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Largest values (n_segments, n_values) of the segments that begin at the rows `first`, and their rows."""
     largest = np.maximum.reduceat(values, first)
     attained = values == largest.repeat(np.diff(first, append=len(values)), axis=0)
     rows = np.where(attained, np.arange(len(values))[:, None], len(values))
@@ -170,16 +177,16 @@ def _largest(values: NDArray[np.float64], first: NDArray[np.int64]) -> tuple[NDA
 def _occurrence_values(
     clf: Any, occurrences: Occurrences, values_of: Callable[[Spaces], NDArray[Any]], mean_of_pieces: bool
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Batch by batch the occurrences, and their values (n, n_values)."""
+    """Indices of occurrences and their values (n, n_values), batch by batch."""
     begin = 0
-    for _, spaces in read(clf, occurrences.texts):
+    for _, spaces in iter_spaces(clf, occurrences.texts):
         values = values_of(spaces)
-        of_token = occurrences.of_token[begin : begin + len(values)]
+        token_occurrence = occurrences.token_occurrence[begin : begin + len(values)]
         begin += len(values)
-        tokens = np.flatnonzero(of_token >= 0)
+        tokens = np.flatnonzero(token_occurrence >= 0)
         if not len(tokens):
             continue
-        rows, place = np.unique(of_token[tokens], return_inverse=True)
-        gather = csr_array((np.ones(len(tokens)), (place, tokens)), shape=(len(rows), len(values)))
+        rows, position = np.unique(token_occurrence[tokens], return_inverse=True)
+        gather = csr_array((np.ones(len(tokens)), (position, tokens)), shape=(len(rows), len(values)))
         summed = gather @ values
-        yield rows, summed / np.bincount(place)[:, None] if mean_of_pieces else summed
+        yield rows, summed / np.bincount(position)[:, None] if mean_of_pieces else summed

@@ -1,7 +1,7 @@
-"""What the displays share: the way to matplotlib, colours, axes, fonts.
+"""Shared by the displays: colours, axes and fonts.
 
-matplotlib is imported when something is drawn, and by this file only. Colours are Okabe and Ito's, which colour-blind
-readers tell apart; classes differ in their markers too.
+matplotlib is imported when something is drawn. Colours are those of Okabe and Ito, which colour-blind readers can tell
+apart; classes also differ in their markers.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import unicodedata
 from functools import cache
 from typing import Any
 
-from skspace.inspection._printable import shown, visible
+from skspace.inspection._printable import one_line, visible
 
 __all__ = ["AGAINST", "FOR", "MARKERS", "MUTED", "PALETTE", "Fonts", "diverging", "height_of", "new_axes"]
 
 FOR, AGAINST, MUTED = "#0072B2", "#D55E00", "#999999"
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8A6D00")
-# What matplotlib's own fonts lack, other scripts and emoji, is written in those of these that are installed.
+# Fonts for scripts and emoji that matplotlib's own fonts lack; those that are installed are used.
 _MORE_FONTS = (
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Hiragino Sans", "PingFang SC", "Microsoft YaHei"),
     *("Yu Gothic", "Malgun Gothic", "Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Nirmala UI"),
@@ -37,14 +37,14 @@ def _pyplot(display: str) -> Any:
 
 
 def new_axes(display: Any, ax: Any, size: tuple[float, float], *, projection: str | None = None) -> Any:
-    """The axes that were given, or those of a new figure of that size in inches.
+    """The given axes, or those of a new figure of this size in inches.
 
     Raises
     ------
     ImportError
-        If matplotlib is missing; the extra that brings it is named.
+        If matplotlib is not installed.
     TypeError
-        If `ax` is no matplotlib axes, or is flat where something is drawn in 3-D.
+        If `ax` is not a matplotlib axes, or is two-dimensional although the projection is 3-D.
     """
     name = type(display).__name__
     pyplot = _pyplot(name)
@@ -54,31 +54,31 @@ def new_axes(display: Any, ax: Any, size: tuple[float, float], *, projection: st
         raise TypeError(f"ax must be a matplotlib axes or None. Got {type(ax).__name__} instead.")
     if projection == "3d" and getattr(ax, "name", None) != "3d":
         raise TypeError(
-            f"{name} with three components needs axes made with projection='3d'. Got flat ones instead; leave ax out, "
-            "or use n_components=2."
+            f"{name} with three components needs axes made with projection='3d'. Got two-dimensional ones instead. "
+            "Omit ax, or use n_components=2."
         )
     return ax
 
 
 def diverging() -> Any:
-    """Orange for against, white for nothing, blue for."""
+    """Colour map from orange (against the class) over white (zero) to blue (for the class)."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("skspace", [AGAINST, "#FFFFFF", FOR])
 
 
 def height_of(ax: Any) -> float:
-    """Of axes, in points."""
+    """Height of axes in points."""
     return float(ax.get_position().height * ax.figure.get_size_inches()[1] * 72)
 
 
 class Fonts:
-    """What labels and words are written in.
+    """Fonts for labels and words, with fallbacks for characters that a font lacks.
 
     Attributes
     ----------
     families : list of str
-        As matplotlib wants them, in the order in which they are tried for each sign.
+        Names of font families, in the order in which matplotlib tries them for each character.
     """
 
     def __init__(self, family: str | None = None) -> None:
@@ -88,23 +88,23 @@ class Fonts:
         installed = set(fontManager.get_font_names())
         own = rcParams["font.family"] if family is None else [family]
         self.families = [*own, *(name for name in _MORE_FONTS if name in installed)]
-        self._signs = [_signs_of(findfont(FontProperties(family=[name]))) for name in self.families]
+        self._code_points = [_code_points_of(findfont(FontProperties(family=[name]))) for name in self.families]
 
-    def shown(self, text: Any, n: int = 30) -> str:
-        """As `shown`; signs that no font has stand there by their code points, as do those that cannot be seen."""
-        return shown("".join(map(self._written, visible(str(text)))), n)
+    def printable(self, text: Any, n: int = 30) -> str:
+        """The text on one line of at most `n` columns; characters that no font has become their code points."""
+        return one_line("".join(map(self._printable_sign, visible(str(text)))), n)
 
-    def _written(self, sign: str) -> str:
-        if sign.isspace() or any(ord(sign) in signs for signs in self._signs):
+    def _printable_sign(self, sign: str) -> str:
+        if sign.isspace() or any(ord(sign) in code_points for code_points in self._code_points):
             return sign
-        # What joins or varies the signs beside it says nothing without them.
+        # A joiner or variation selector means nothing without the characters next to it.
         joins = sign in "\u200c\u200d" or unicodedata.name(sign, "").startswith("VARIATION SELECTOR")
         return "" if joins else f"⟦U+{ord(sign):04X}⟧"
 
 
 @cache
-def _signs_of(path: str) -> frozenset[int]:
-    """Code points that a font has."""
+def _code_points_of(path: str) -> frozenset[int]:
+    """Code points that a font file covers."""
     from matplotlib.ft2font import FT2Font
 
     return frozenset(FT2Font(path).get_charmap())

@@ -1,7 +1,4 @@
-"""The pooling of a text over its words, from which words can be taken out in closed form.
-
-Nothing is encoded here.
-"""
+"""Pooling of a text by words, from which words can be removed in closed form."""
 
 from __future__ import annotations
 
@@ -11,28 +8,30 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skspace.inspection._classifier_access import read, tokenized
+from skspace.inspection._classifier_access import iter_spaces, tokenize
 from skspace.inspection._words import Span, check_spans, spans_of_tokens, word_spans
 
-__all__ = ["Pooled", "PooledWords", "centroids", "head", "parts_of", "pooled_words"]
+__all__ = ["Pooled", "PooledWords", "centroids", "check_parts", "pooled_words"]
 
-_NOTHING_LEFT = 1e-12  # of the pooling's weights
-
-
-def head(centroids: NDArray[np.float64], coef: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Centroids (n, M, K, m) to sums (n, K), without intercept."""
-    return np.einsum("nmf,mkf->nk", centroids.reshape(len(centroids), *coef.shape[::2]), coef)
+_MIN_WEIGHT = 1e-12  # below it a text counts as empty
 
 
-def parts_of(texts: list[str], spans: Any) -> list[list[Span]]:
+def check_parts(texts: list[str], spans: Any) -> list[list[Span]]:
+    """The spans that a user passes for each text, or by default the spans of its words.
+
+    Raises
+    ------
+    ValueError
+        If there is not one sequence of valid spans per text.
+    """
     if spans is None:
         return [word_spans(text) for text in texts]
     if isinstance(spans, str) or not hasattr(spans, "__len__") or len(spans) != len(texts) or any(map(_is_span, spans)):
         raise ValueError(
-            f"spans must be one sequence of (begin, end) a text, for {len(texts)} texts. Got {spans!r:.200} instead; "
-            "of a single text write [spans]."
+            f"spans must be one sequence of pairs (begin, end) per text, for {len(texts)} texts. Got {spans!r:.200} "
+            "instead. For a single text write [spans]."
         )
-    return [check_spans(of_text, len(text)) for of_text, text in zip(spans, texts, strict=True)]
+    return [check_spans(text_spans, len(text)) for text_spans, text in zip(spans, texts, strict=True)]
 
 
 def _is_span(value: Any) -> bool:
@@ -40,68 +39,78 @@ def _is_span(value: Any) -> bool:
 
 
 class Pooled:
-    """The pooling of one text, from which words can be taken out.
+    """Pooling of one text, from which words can be removed.
 
-    Sums are those of the same float32 numbers in float64: what is left of a text whose one word has nearly all of the
-    attention is right, which 1 minus that word's share would not be.
+    The float32 values are summed in float64. The remainder is then accurate even if one word had nearly all of the
+    attention, which 1 minus its weight would not be.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (M, K, m) or (1, 1, 1)
+        Sum of the attention over all tokens.
+    total : ndarray of shape (M, K, m)
+        Sum of attention times context attribution over all tokens.
+    word_weight, word_total : ndarray of shape (n_words, …)
+        The same sums over the tokens of each word.
     """
 
     def __init__(
         self,
         attention: NDArray[np.float64],  # (n_tokens, M, K, m) or (n_tokens, 1, 1, 1)
         concepts: NDArray[np.float64],  # (n_tokens, M, K, m)
-        owner: NDArray[np.int64],  # (n_tokens,), the word of each token, or -1
-        kept: NDArray[np.int64],  # the words that have tokens
+        owner: NDArray[np.int64],  # (n_tokens,), the word of each token or -1
+        kept: NDArray[np.int64],  # indices of the words that have tokens
     ) -> None:
         terms = attention * concepts
-        self.rest, self.left = attention.sum(0), terms.sum(0)
-        self.share, self.part = _sums(attention, owner, kept), _sums(terms, owner, kept)  # (n_words, …)
+        self.weight, self.total = attention.sum(0), terms.sum(0)
+        self.word_weight, self.word_total = _word_sums(attention, owner, kept), _word_sums(terms, owner, kept)
 
     def mean(self) -> NDArray[np.float64]:
-        """Centroids of what is left, (M, K, m)."""
-        return centroids(self.left, self.rest)
+        """Centroids of the text, (M, K, m)."""
+        return centroids(self.total, self.weight)
 
     def without(self, words: Any) -> NDArray[np.float64]:
-        """The same without one word each, (n_words, M, K, m)."""
-        return centroids(self.left - self.part[words], self.rest - self.share[words])
+        """Centroids without each of these words alone, (n_words, M, K, m)."""
+        return centroids(self.total - self.word_total[words], self.weight - self.word_weight[words])
 
 
-def centroids(left: NDArray[np.float64], rest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where nothing is left the centroids are 0, and the logits the intercepts."""
-    return np.where(rest > _NOTHING_LEFT, left / np.maximum(rest, _NOTHING_LEFT), 0.0)
+def centroids(total: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weighted means; 0 for an empty text, whose logits are then the intercepts."""
+    return np.where(weight > _MIN_WEIGHT, total / np.maximum(weight, _MIN_WEIGHT), 0.0)
 
 
 class PooledWords(NamedTuple):
-    """A text, where its words stand, their pooling, the logits of the whole, and where what was read of it ends."""
+    """A text, the spans of its words, their pooling, and the logits of the whole text."""
 
     text: str
     words: list[Span]
     pooled: Pooled
     logits: NDArray[np.float64]  # (n_classes,)
-    end: int
+    end: int  # number of characters that the model has read
 
 
-def pooled_words(clf: Any, texts: list[str], parts: list[list[Span]], *, again: bool = False) -> Iterator[PooledWords]:
-    """Each text with those of its parts that have tokens; in order.
+def pooled_words(clf: Any, texts: list[str], parts: list[list[Span]], *, edited: bool = False) -> Iterator[PooledWords]:
+    """Pool each text by its parts, in order; parts without tokens are omitted.
 
-    With `again` texts are read that nobody asks about twice: they are not kept, nor are parts without tokens left out.
+    With `edited`, the texts are variants that are needed only once. They bypass the cache, and all of their parts are
+    kept, so that indices stay those of the original.
     """
-    named = tokenized(clf, texts)
-    for indices, spaces in read(clf, texts, keep=not again):
+    tokenized = tokenize(clf, texts)
+    for indices, spaces in iter_spaces(clf, texts, cached=not edited):
         logits = spaces.logits.mean(1).double().numpy()
         ends = np.cumsum(spaces.lengths.numpy())[:-1]
-        of_tokens = zip(
+        by_text = zip(
             *(np.split(tensor.double().numpy(), ends) for tensor in (spaces.attention, spaces.concepts)), strict=True
         )
-        for row, (i, (attention, concepts)) in enumerate(zip(indices.tolist(), of_tokens, strict=True)):
-            reach, owner = spans_of_tokens(named[i].spans, parts[i])
-            kept = np.arange(len(reach)) if again else np.unique(owner[owner >= 0])
+        for row, (i, (attention, concepts)) in enumerate(zip(indices.tolist(), by_text, strict=True)):
+            spans, owner = spans_of_tokens(tokenized[i].spans, parts[i])
+            kept = np.arange(len(spans)) if edited else np.unique(owner[owner >= 0])
             pooled = Pooled(attention, concepts, owner, kept)
-            end = max((stop for _, stop in named[i].spans), default=0)
-            yield PooledWords(named[i].text, [reach[word] for word in kept], pooled, logits[row], end)
+            end = max((stop for _, stop in tokenized[i].spans), default=0)
+            yield PooledWords(tokenized[i].text, [spans[word] for word in kept], pooled, logits[row], end)
 
 
-def _sums(values: NDArray[np.float64], owner: NDArray[np.int64], kept: NDArray[np.int64]) -> NDArray[np.float64]:
+def _word_sums(values: NDArray[np.float64], owner: NDArray[np.int64], kept: NDArray[np.int64]) -> NDArray[np.float64]:
     """Sums over the tokens of each word, (n_words, …)."""
     sums = np.zeros((len(kept), *values.shape[1:]))
     np.add.at(sums, np.searchsorted(kept, owner[owner >= 0]), values[owner >= 0])

@@ -1,4 +1,4 @@
-"""Texts or tokens in the space of a class: the paper's own picture."""
+"""Scatter plot of texts or tokens in the space of a class, as in the paper."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from skspace._model.concept_operators import Spaces
-from skspace.inspection._classifier_access import check_count, check_place, check_texts_for, check_y, class_index, read
+from skspace.inspection._checks import check_count, check_index, check_labels, class_index
+from skspace.inspection._classifier_access import check_texts_for, is_multilabel, iter_spaces, operators_shape
 from skspace.inspection._plotting import MARKERS, MUTED, PALETTE, Fonts, new_axes
 
 __all__ = ["ConceptSpaceDisplay"]
@@ -19,25 +19,31 @@ __all__ = ["ConceptSpaceDisplay"]
 class ConceptSpaceDisplay:
     """Scatter plot of texts, or of their tokens, in the concept space of one class.
 
-    Make it with `from_estimator`.
+    Create it with `from_estimator`.
 
     Parameters
     ----------
     points : ndarray of shape (n_points, n_components)
+        Coordinates.
     labels : sequence of labels of length n_points, or None
         The class of each point's text.
     classes : sequence of labels
+        All classes of the classifier.
     space : label
-        Whose space it is.
+        The class whose space is drawn.
     axis_names : sequence of str of length n_components
+        Labels of the axes; "" for an axis without meaning.
     projected : bool
-        Whether axes are principal components rather than the space's own, which lie in [-1, 1].
+        Whether the axes are principal components. Axes of the space itself lie in [-1, 1].
 
     Attributes
     ----------
     ax_ : matplotlib Axes
+        Axes of the last plot.
     figure_ : matplotlib Figure
+        Figure of the last plot.
     scatters_ : list of matplotlib PathCollection
+        One per class that is drawn.
     """
 
     def __init__(
@@ -73,20 +79,21 @@ class ConceptSpaceDisplay:
         clf : SpaceClassifier
             Fitted on texts.
         texts : sequence of str of length n_texts
+            Texts to draw.
         y : array-like of shape (n_texts,), default=None
-            Classes to colour by; the predicted ones where left out.
+            Classes for the colours. None means the predicted classes.
         label : label
-            Whose space.
+            The class whose space is drawn.
         member : int, default=0
-            Of which member.
+            Index of the member.
         on : {"texts", "tokens"}, default="texts"
-            Draw the centroid of every text, or the context attribution of every token.
+            Whether to draw the centroids of texts or the context attributions of tokens.
         n_components : {2, 3}, default=2
-            A space with more axes is projected on its principal components, one with fewer is drawn as it is.
+            Dimensions of the plot. A space with more axes is projected on its principal components.
         max_points : int, default=5000
-            Of more, so many are drawn, evenly spaced in the order of the texts.
+            Maximum number of points; of more points, evenly spaced ones are drawn.
         ax : matplotlib Axes, default=None
-            A new figure where left out; with three components it must be made with ``projection="3d"``.
+            None draws a new figure. With three components, axes must be made with ``projection="3d"``.
 
         Returns
         -------
@@ -97,24 +104,25 @@ class ConceptSpaceDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError
-            If `clf` is no SpaceClassifier or was fitted on vectors; if `texts` are none.
+            If `clf` is not a SpaceClassifier or was fitted on vectors, or if `texts` contains anything but str.
         ValueError
-            If there is no such class or member, a parameter is none of its choices, y has another length, a label of y
-            is unknown, a text may have several labels and y is left out, or there is nothing to draw.
+            If the class or member does not exist, a parameter is outside its choices, `y` has a wrong length or an
+            unknown label, `y` is None although a text may have several labels, or there are no points.
         sklearn.exceptions.NotFittedError
+            If `clf` is not fitted.
         """
         texts = check_texts_for(clf, texts)
         column = class_index(clf.classes_, label)
-        member = check_place(member, "member", clf.operators_.n_members)
+        member = check_index(member, "member", operators_shape(clf)[0])
         if on not in ("texts", "tokens"):
             raise ValueError(f"The 'on' parameter must be 'texts' or 'tokens'. Got {on!r} instead.")
         if not isinstance(n_components, (int, np.integer)) or n_components not in (2, 3):
             raise ValueError(f"The 'n_components' parameter must be 2 or 3. Got {n_components!r} instead.")
         check_count(max_points, "max_points")
-        classes = _classes_of(clf, texts, y)
+        classes = _text_classes(clf, texts, y)
         points, text = _points(clf, texts, column, member, on)
         if not len(points):
-            raise ValueError(f"There is nothing to draw: the {len(texts)} texts have no tokens.")
+            raise ValueError(f"There is nothing to draw: the {len(texts)} texts have no tokens. Pass texts with words.")
         kept = np.unique(np.linspace(0, len(points) - 1, min(max_points, len(points))).astype(int))
         points, axis_names, projected = _projected(points, int(n_components))
         return cls(
@@ -122,22 +130,22 @@ class ConceptSpaceDisplay:
         ).plot(ax=ax)
 
     def plot(self, ax: Any = None) -> ConceptSpaceDisplay:
-        """Draw.
+        """Draw the points.
 
-        Up to eight classes have a colour and a marker each; with more, the space's own class stands out from the rest.
+        Up to eight classes have their own colours and markers. With more classes, only the class of the space does.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            A new figure where left out.
+            None draws a new figure.
 
         Returns
         -------
         ConceptSpaceDisplay
-            Itself.
+            The display itself.
         """
-        deep = self.points.shape[1] == 3
-        given, ax = ax, new_axes(self, ax, (8.0, 5.5) if deep else (7.0, 5.0), projection="3d" if deep else None)
+        is_3d = self.points.shape[1] == 3
+        given, ax = ax, new_axes(self, ax, (8.0, 5.5) if is_3d else (7.0, 5.0), projection="3d" if is_3d else None)
         fonts = Fonts()
         size = float(np.clip(2e4 / max(len(self.points), 1), 6, 30))
         self.scatters_ = [
@@ -148,27 +156,34 @@ class ConceptSpaceDisplay:
                 marker=marker,
                 alpha=0.7,
                 linewidths=0,
-                label=f"{fonts.shown(name)} ({mask.sum()})",
+                label=f"{fonts.printable(name)} ({mask.sum()})",
             )
-            for name, mask, colour, marker in self._kinds()
+            for name, mask, colour, marker in self._groups()
         ]
+        self._label_axes(ax, is_3d)
+        title = f"The space of {fonts.printable(self.space)}"
+        ax.set_title(title, parse_math=False, family=fonts.families, fontsize="medium" if is_3d else None)
+        self._add_legend(ax, fonts, outside=is_3d and given is None)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _label_axes(self, ax: Any, is_3d: bool) -> None:
         for axis, name in zip("xyz", self.axis_names, strict=False):
             getattr(ax, f"set_{axis}label")(name)
             if not self.projected and name != "":
                 getattr(ax, f"set_{axis}lim")(-1.05, 1.05)
-                if deep:
+                if is_3d:
                     getattr(ax, f"set_{axis}ticks")([-1, 0, 1])
-        if deep:
-            ax.set_box_aspect(None, zoom=0.85)  # the names of the axes lie outside the box
+        if is_3d:
+            ax.set_box_aspect(None, zoom=0.85)  # leaves space for the axis labels outside the box
         if self.axis_names[-1] == "":
             ax.set_yticks([])
-        title = f"The space of {fonts.shown(self.space)}"
-        ax.set_title(title, parse_math=False, family=fonts.families, fontsize="medium" if deep else None)
-        # Beside axes in 3-D the layout leaves no room for a legend of theirs.
-        outside = deep and given is None
+
+    def _add_legend(self, ax: Any, fonts: Fonts, *, outside: bool) -> None:
+        """Add a legend next to the axes, or `outside` at the figure: the layout leaves no space next to 3-D axes."""
         legend = (ax.figure if outside else ax).legend(
             self.scatters_,
-            ["class"] * len(self.scatters_),  # named below: a legend leaves out what begins with _
+            ["class"] * len(self.scatters_),  # renamed below: matplotlib hides labels that begin with _
             title="class",
             fontsize="small",
             loc="outside right upper" if outside else "upper left",
@@ -180,36 +195,36 @@ class ConceptSpaceDisplay:
             name.set_parse_math(False)
             name.set_text(scatter.get_label())
             name.set_fontfamily(fonts.families)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
 
-    def _kinds(self) -> list[tuple[str, NDArray[np.bool_], str, str]]:
-        """Name, points, colour and marker of whatever is drawn alike; the space's own class on top of all."""
+    def _groups(self) -> list[tuple[str, NDArray[np.bool_], str, str]]:
+        """Name, mask of points, colour and marker of each group; the class of the space comes last, on top."""
         labels = np.empty(len(self.points), dtype=object)
         labels[:] = self.labels
         own = labels == self.space
         if len(self.classes) > len(PALETTE):
             return [("all others", ~own, MUTED, "."), (str(self.space), own, PALETTE[0], "o")]
-        kinds = [
+        groups = [
             (str(name), labels == name, PALETTE[i], MARKERS[i])
             for i, name in enumerate(self.classes)
             if (labels == name).any()
         ]
-        return sorted(kinds, key=lambda kind: kind[0] == str(self.space))
+        return sorted(groups, key=lambda group: group[0] == str(self.space))
 
 
-def _classes_of(clf: Any, texts: list[str], y: Any) -> list[Any]:
-    """One label a text."""
+def _text_classes(clf: Any, texts: list[str], y: Any) -> list[Any]:
+    """One class per text, for the colours."""
     if y is None:
-        if clf._multilabel:
+        if is_multilabel(clf):
             raise ValueError(
-                "y must be given for a classifier with several labels a text: one class a text to colour by. Got None."
+                "y must be given for a classifier with several labels per text: one class per text for the colours. "
+                "Got None."
             )
         return clf.predict(texts).tolist()
-    labels = check_y(y, len(texts))
+    labels = check_labels(y, len(texts))
     if labels and np.ndim(labels[0]):
         raise ValueError(
-            f"y must be one class a text to colour by, of {clf.classes_.tolist()}. Got {np.ndim(y)} dimensions instead."
+            f"y must be one class per text for the colours, of {clf.classes_.tolist()}. Got {np.ndim(y)} dimensions "
+            "instead."
         )
     for label in labels:
         class_index(clf.classes_, label, "y")
@@ -217,22 +232,19 @@ def _classes_of(clf: Any, texts: list[str], y: Any) -> list[Any]:
 
 
 def _points(clf: Any, texts: list[str], column: int, member: int, on: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Points (n_points, n_latent) in a space, and the text of each."""
-
-    def of(spaces: Spaces) -> Any:
-        return (spaces.centroids if on == "texts" else spaces.concepts)[:, member, column]
-
+    """Points (n_points, n_latent) in a space, and the index of the text of each."""
     points, text = [], []
-    for indices, spaces in read(clf, texts):
-        points.append(of(spaces).double().numpy())
+    for indices, spaces in iter_spaces(clf, texts):
+        values = spaces.centroids if on == "texts" else spaces.concepts
+        points.append(values[:, member, column].double().numpy())
         text.append(indices if on == "texts" else np.repeat(indices, spaces.lengths.numpy()))
     return np.concatenate(points), np.concatenate(text)
 
 
 def _projected(points: NDArray[Any], n_components: int) -> tuple[NDArray[Any], list[str], bool]:
-    """Points in at most so many dimensions, the names of the axes, and whether they are projections."""
+    """Points in at most `n_components` dimensions, the axis names, and whether the points were projected."""
     n_axes = points.shape[1]
-    if n_axes == 1:  # spread out at random, so that points do not hide each other
+    if n_axes == 1:  # a random second coordinate keeps points from hiding each other
         spread = np.random.default_rng(0).uniform(-1, 1, len(points))
         return np.column_stack([points[:, 0], spread]), ["axis 0", ""], False
     if n_axes <= n_components:

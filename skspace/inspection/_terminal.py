@@ -1,4 +1,4 @@
-"""An explanation as lines for a terminal."""
+"""Explanations as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from skspace.inspection._printable import columns_of, shown, visible
+from skspace.inspection._printable import columns_of, one_line, visible
 
 __all__ = ["lines"]
 
-_BAR, _NAME = 20, 40  # columns, at most
+_BAR_WIDTH, _NAME_WIDTH = 20, 40  # maxima, in columns
 
 
 def lines(explanation: Any, column: int, n: int) -> str:
-    """The head, then the `n` largest contributions to one class in the order of the text."""
+    """The prediction, then the `n` largest contributions to one class in the order of the text."""
     values = explanation.contributions[:, column]
     largest = np.sort(np.argsort(-np.abs(values), kind="stable")[:n])
-    names = [shown(explanation.tokens[i], _NAME) for i in largest]
+    names = [one_line(explanation.tokens[i], _NAME_WIDTH) for i in largest]
     width = max(map(columns_of, names), default=0)
     scale = np.abs(values).max(initial=0.0) or 1.0
     head = (
@@ -26,7 +26,7 @@ def lines(explanation: Any, column: int, n: int) -> str:
     )
     rows = []
     for i, name in zip(largest, names, strict=True):
-        bar = ("+" if values[i] > 0 else "-") * round(_BAR * abs(values[i]) / scale)
+        bar = ("+" if values[i] > 0 else "-") * round(_BAR_WIDTH * abs(values[i]) / scale)
         rows.append(f"  {name}{' ' * (width - columns_of(name))} {values[i]:+.2f} {bar}")
     left_out = len(values) - len(largest)
     tail = [f"  and {left_out} more, {values.sum() - values[largest].sum():+.2f} together"] if left_out else []

@@ -1,7 +1,7 @@
-"""Where words begin and end in a text, and which tokens belong to which of them.
+"""Spans of the words of a text, and the assignment of tokens to them.
 
-Characters only: no tokenizer, no model. Scripts that write no spaces and whose signs are no words (Thai, Lao, Khmer)
-come out as one word between spaces; give spans of your own there.
+Only characters count here; tokenizer and model are not involved. In scripts without spaces between words (Thai, Lao,
+Khmer), everything between two spaces is one word; users pass their own spans there.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-__all__ = ["check_spans", "span_of_each_token", "spans_of_tokens", "unread", "word_spans"]
+__all__ = ["Span", "check_spans", "span_of_each_token", "spans_of_tokens", "unread_part", "word_spans"]
 
 Span = tuple[int, int]
 
-# A word keeps its apostrophes (don't), a tag or handle its sign (#topic, @name); ideographs and kana stand alone, as in
-# BERT's tokenizer; other signs in a row are one unit (!!, an emoji with its modifiers).
+# A word keeps its apostrophes (don't), and a tag or handle its sign (#topic, @name). Each ideograph or kana is a word,
+# as in BERT's tokenizer. A run of other signs is one word (!!, an emoji with its modifiers).
 _WORD = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}]\p{M}*"
     r"|[#@]?[[\p{L}\p{M}\p{N}_]--[\p{Han}\p{Hiragana}\p{Katakana}]]+(?:['’][\p{L}\p{M}\p{N}_]+)*"
@@ -33,22 +33,22 @@ _READABLE = regex.compile(r"[^\s\p{M}\p{C}]")
 
 
 def word_spans(text: str) -> list[Span]:
-    """Where the words and signs of a text stand, (begin, end) in characters, in order."""
+    """Spans (begin, end) of the words and signs of a text, in characters and in order."""
     return [match.span() for match in _WORD.finditer(text)]
 
 
-def unread(text: str, end: int) -> str:
-    """What lies behind `end`; empty where that is nothing that can be read."""
+def unread_part(text: str, end: int) -> str:
+    """The text after `end`, or an empty str if only spaces, marks and control characters follow."""
     return text[end:] if _READABLE.search(text, end) else ""
 
 
 def check_spans(spans: Any, n_characters: int) -> list[Span]:
-    """Spans that a user gives, sorted.
+    """Spans that a user passes, sorted.
 
     Raises
     ------
     ValueError
-        If one is no (begin, end) within the text, is empty, or overlaps another.
+        If a span is not a pair (begin, end) within the text, is empty, or overlaps another.
     """
     try:
         pairs = sorted((index(begin), index(end)) for begin, end in spans)
@@ -62,22 +62,22 @@ def check_spans(spans: Any, n_characters: int) -> list[Span]:
     for (begin, end), (next_begin, next_end) in pairwise(pairs):
         if next_begin < end:
             raise ValueError(
-                f"spans must not overlap. Got ({begin}, {end}) and ({next_begin}, {next_end}); merge them or leave one "
-                "out."
+                f"spans must not overlap. Got ({begin}, {end}) and ({next_begin}, {next_end}) instead. Merge "
+                "them or omit one."
             )
     return pairs
 
 
 def spans_of_tokens(tokens: Sequence[Span], spans: Sequence[Span]) -> tuple[list[Span], NDArray[np.int64]]:
-    """The spans, and for each token the index of its own; -1 for none.
+    """The spans, extended where needed, and for each token the index of its span or -1.
 
-    A span without a token of its own that lies in a token of the span beside it, as two ideographs in one token, cannot
-    be told apart from that one, which then reaches over both.
+    A token may cover several spans, such as two ideographs. It then belongs to one of them, and this span is extended
+    over those neighbours that have no token of their own.
     """
     owner = span_of_each_token(tokens, spans)
     free = np.ones(len(spans), bool)
     free[owner[owner >= 0]] = False
-    reach = list(spans)
+    extended = list(spans)
     for (begin, end), own in zip(tokens, owner.tolist(), strict=True) if free.any() else ():
         if own < 0:
             continue
@@ -87,23 +87,23 @@ def spans_of_tokens(tokens: Sequence[Span], spans: Sequence[Span]) -> tuple[list
         while last + 1 < len(spans) and free[last + 1] and spans[last + 1][0] < end:
             last += 1
         free[first : last + 1] = False
-        reach[own] = min(reach[own][0], spans[first][0]), max(reach[own][1], spans[last][1])
-    return reach, owner
+        extended[own] = min(extended[own][0], spans[first][0]), max(extended[own][1], spans[last][1])
+    return extended, owner
 
 
 def span_of_each_token(tokens: Sequence[Span], spans: Sequence[Span]) -> NDArray[np.int64]:
-    """For each token the index of the span that it shares most characters with, the first of equals; -1 for none.
+    """For each token the index of the span with which it shares most characters (the first if several do), or -1.
 
-    `spans` are sorted and do not overlap. A token without characters, as the space before a word that byte-level
-    tokenizers make one of, belongs to the span that begins there; special tokens, at (0, 0), to none.
+    `spans` are sorted and do not overlap. A token without characters belongs to the span that begins there, such as the
+    space before a word in byte-level tokenizers. Special tokens, at (0, 0), belong to none.
     """
     if not tokens or not spans:
         return np.full(len(tokens), -1)
     begins, ends = np.array(spans).T
     token_begins, token_ends = np.array(tokens).T
     token_ends = np.maximum(token_ends, token_begins + (token_begins > 0))
-    first = np.searchsorted(ends, token_begins, side="right")  # spans that end within the token or after it
-    last = np.searchsorted(begins, token_ends, side="left")  # spans that begin before its end
+    first = np.searchsorted(ends, token_begins, side="right")  # the first span that ends after the token's begin
+    last = np.searchsorted(begins, token_ends, side="left")  # the first span that begins at or after its end
     found = np.where(first < last, first, -1)
     for i in np.flatnonzero(last - first > 1):
         shared = np.minimum(ends, token_ends[i]) - np.maximum(begins, token_begins[i])

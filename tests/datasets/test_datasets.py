@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from importlib import import_module, resources
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -54,6 +54,7 @@ def test_public_names():
         "fetch_social_media_attributions",
         "load_support_messages",
     ]
+    assert {getattr(skspace.datasets, name).__module__ for name in skspace.datasets.__all__} == {"skspace.datasets"}
 
 
 def test_bunch(messages):
@@ -222,8 +223,7 @@ def test_description(messages):
 
 
 def test_docstring_example():
-    module = import_module("skspace.datasets._support_messages")
-    result = doctest.testmod(module)
+    result = doctest.testmod(skspace.datasets)
     assert result.attempted > 0
     assert result.failed == 0
 

@@ -328,7 +328,7 @@ def test_pandas_is_for_frames_and_pooch_for_downloads_only(serve, tmp_path, monk
     with pytest.raises(ImportError, match=rf"{fetch.__name__}\(as_frame=True\) needs pandas.*'skspace\[datasets\]'"):
         fetch(data_home=tmp_path, as_frame=True)
     with pytest.raises(
-        ImportError, match=r"needs pooch.*pip install 'skspace\[datasets\]'.*without the download, save http"
+        ImportError, match=r"needs pooch.*pip install 'skspace\[datasets\]'.*avoid the download, save http"
     ):
         fetch(data_home=tmp_path / "empty")
 
@@ -421,7 +421,7 @@ def test_missing_and_not_to_be_downloaded(serve, server, tmp_path, name):
     names = " and ".join(rf"{server.url}/{file} as {place}/{file}" for file in originals(name))
     expected = (
         rf"Expected the file {place}/train\.csv\.gz, which does not exist, and download_if_missing=False\. .*"
-        rf"without the download, save {names}, or .*SKSPACE_DATA"
+        rf"avoid the download, save {names}, or .*SKSPACE_DATA"
     )
     with pytest.raises(OSError, match=expected):
         fetch(data_home=tmp_path, download_if_missing=False)
@@ -457,7 +457,7 @@ def fails(fetch, tmp_path, reason, **options):
     """The download fails for a reason, says what to do, and leaves nothing."""
     expected = (
         rf"Expected to download http\S+, got: .*{reason}.*"
-        rf"without the download, save http\S+ as {re.escape(str(tmp_path))}/.*SKSPACE_DATA"
+        rf"avoid the download, save http\S+ as {re.escape(str(tmp_path))}/.*SKSPACE_DATA"
     )
     with pytest.raises(OSError, match=expected) as info:
         fetch(data_home=tmp_path, **options)
@@ -476,7 +476,7 @@ def test_not_found_is_not_asked_for_again(serve, server, tmp_path):
 def test_servers_error_passes(serve, server, alone, tmp_path, status):
     fetch = serve("imdb")
     server.answers["/aclImdb_v1.tar.gz"].insert(0, (status, b"", 0))
-    with pytest.warns(UserWarning, match=rf"Downloading http\S+ anew in 0\.5 s, after: {status}"):
+    with pytest.warns(UserWarning, match=rf"Downloading http\S+ again in 0\.5 s, after: {status}"):
         assert fetch(data_home=tmp_path, delay=0.5).data.size == 3
     assert len(server.requests) == 2
     assert alone == [0.5]
@@ -485,7 +485,7 @@ def test_servers_error_passes(serve, server, alone, tmp_path, status):
 def test_servers_error_stays(serve, server, alone, tmp_path):
     fetch = serve("imdb")
     server.answers["/aclImdb_v1.tar.gz"] = [(500, b"", 0)]
-    with pytest.warns(UserWarning, match="anew"):
+    with pytest.warns(UserWarning, match="again"):
         fails(fetch, tmp_path, "500 Server Error", n_retries=2, delay=3)
     assert len(server.requests) == 3
     assert alone == [3, 3]
@@ -502,14 +502,14 @@ def test_connection_is_cut(serve, server, tmp_path, monkeypatch, with_checksum):
     server.answers["/aclImdb_v1.tar.gz"] = [cut]
     fails(fetch, tmp_path, "IncompleteRead", n_retries=0)
     server.answers["/aclImdb_v1.tar.gz"] = [cut, cut, whole]
-    with pytest.warns(UserWarning, match="anew"):
+    with pytest.warns(UserWarning, match="again"):
         assert fetch(data_home=tmp_path).data.size == 3
 
 
 def test_wrong_checksum(serve, server, tmp_path):
     fetch = serve("imdb")
     server.answers["/aclImdb_v1.tar.gz"] = [(200, tar(*REVIEWS[:3]), 0)]
-    with pytest.warns(UserWarning, match="anew"):
+    with pytest.warns(UserWarning, match="again"):
         fails(fetch, tmp_path, r"expected the sha256 \w{64}, got \w{64} of \d+ bytes", n_retries=1)
     assert len(server.requests) == 2
 
@@ -521,7 +521,7 @@ def test_no_server(serve, server, tmp_path):
 
 
 def test_no_network(serve, network, tmp_path):
-    with pytest.warns(UserWarning, match="anew"):
+    with pytest.warns(UserWarning, match="again"):
         fails(serve("imdb"), tmp_path, "the tests have no network", n_retries=1)
     assert len(network) == 2
 
@@ -572,7 +572,7 @@ def test_no_space_for_the_tidy_form(serve, tmp_path):
     (tmp_path / "imdb").mkdir()
     (tmp_path / "imdb" / "aclImdb_v1.tar.gz").write_bytes(content)
     place = re.escape(str(tmp_path / "imdb"))
-    message = rf"Expected to write train, test to {place}, got .*File too large.*Make room there"
+    message = rf"Expected to write train, test to {place}, got .*File too large.*Free disk space"
     with pytest.raises(OSError, match=message), small_files_only(100):
         fetch(data_home=tmp_path)
     assert tree(tmp_path) == ["imdb/aclImdb_v1.tar.gz"]
@@ -580,9 +580,7 @@ def test_no_space_for_the_tidy_form(serve, tmp_path):
 
 def test_folder_that_cannot_be_written_to(serve, tmp_path):
     (tmp_path / "file").touch()
-    expected = (
-        r"Expected a folder that can be written to, got \S+/file/imdb: .*data_home= or .*SKSPACE_DATA name a folder"
-    )
+    expected = r"Expected a writable folder, got \S+/file/imdb: .*data_home= or .*SKSPACE_DATA to a folder"
     with pytest.raises(OSError, match=expected):
         serve("imdb")(data_home=tmp_path / "file")
 
@@ -798,7 +796,7 @@ def test_damaged_tidy_form(serve, server, tmp_path, case):
     path.parent.mkdir()
     path.write_bytes(content)
     fetch = serve("imdb")
-    expected = rf"{re.escape(str(path))} is damaged: {reason}.*Delete it.* anew from {server.url}/.*SKSPACE_DATA"
+    expected = rf"{re.escape(str(path))} is damaged: {reason}.*Delete it.* again from {server.url}/.*SKSPACE_DATA"
     with pytest.raises(ValueError, match=expected):
         fetch(data_home=tmp_path)
     assert path.read_bytes() == content

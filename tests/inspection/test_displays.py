@@ -17,7 +17,7 @@ from skspace.inspection import (
     concept_tokens,
     token_contributions,
 )
-from skspace.inspection._printable import shown
+from skspace.inspection._printable import one_line
 
 pyplot = pytest.importorskip("matplotlib.pyplot")
 
@@ -141,12 +141,12 @@ def test_signs_that_mean_something_to_matplotlib(clf):
 
 
 def test_long_and_wide_words_are_cut():
-    assert shown("a\n \x1b") == "a ⟦U+001B⟧"
-    assert shown("abc", 3) == "abc"
-    assert shown("abcd", 3) == "ab…"
-    assert shown("가나다", 6) == "가나다"
-    assert shown("가나다라", 6) == "가나…"
-    assert shown("e\u0301a", 2) == "e\u0301a"
+    assert one_line("a\n \x1b") == "a ⟦U+001B⟧"
+    assert one_line("abc", 3) == "abc"
+    assert one_line("abcd", 3) == "ab…"
+    assert one_line("가나다", 6) == "가나다"
+    assert one_line("가나다라", 6) == "가나…"
+    assert one_line("e\u0301a", 2) == "e\u0301a"
 
 
 # ---------------------------------------------------------------- a space
@@ -251,7 +251,7 @@ def test_several_labels(tiny_bert):
     clf = fit(tiny_bert, labels=np.eye(12, 4, dtype=int))
     drawn(TokenContributionsDisplay.from_estimator(clf, "text"))
     drawn(ConceptSpaceDisplay.from_estimator(clf, TEXTS, [0] * 12, label=2))
-    with pytest.raises(ValueError, match=r"y must be given for a classifier with several labels a text.* Got None"):
+    with pytest.raises(ValueError, match=r"y must be given for a classifier with several labels per text.* Got None"):
         ConceptSpaceDisplay.from_estimator(clf, TEXTS, label=2)
 
 
@@ -297,7 +297,7 @@ def test_concept_tokens(clf):
     assert axis.title == "Axis 1 of the space of billing"
     with pytest.raises(ValueError, match=r"The 'axis' parameter must be an int from 0 to 2. Got 9"):
         ConceptTokensDisplay.from_concepts(concepts, label="billing", axis=9)
-    with pytest.raises(TypeError, match=r"what concept_tokens\(clf, texts\) returned. Got NoneType instead"):
+    with pytest.raises(TypeError, match=r"the result of concept_tokens\(clf, texts\). Got NoneType instead"):
         ConceptTokensDisplay.from_concepts(None, label="billing")
 
 
@@ -363,10 +363,10 @@ def test_without_matplotlib(clf, draw, monkeypatch):
 
 
 def test_flat_axes_for_three_dimensions(clf):
-    with pytest.raises(TypeError, match=r"needs axes made with projection='3d'. Got flat ones instead"):
+    with pytest.raises(TypeError, match=r"needs axes made with projection='3d'. Got two-dimensional ones instead"):
         ConceptSpaceDisplay.from_estimator(clf, TEXTS, label="other", n_components=3, ax=pyplot.subplots()[1])
 
 
 def test_one_text_only(clf):
-    with pytest.raises(TypeError, match=r"text must be one str. Got list instead; draw one text at a time"):
+    with pytest.raises(TypeError, match=r"text must be one str. Got list instead. Draw one text at a time"):
         TokenContributionsDisplay.from_estimator(clf, ["text"])

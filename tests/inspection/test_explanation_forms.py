@@ -124,7 +124,7 @@ def test_given_spans():
         ([(0, 18)], r"spans must lie within the text, 0 <= begin < end <= 17. Got \(0, 18\) instead"),
         ([(-1, 2)], r"Got \(-1, 2\) instead"),
         ([(3, 3)], r"Got \(3, 3\) instead"),
-        ([(0, 4), (3, 6)], r"spans must not overlap. Got \(0, 4\) and \(3, 6\); merge them"),
+        ([(0, 4), (3, 6)], r"spans must not overlap. Got \(0, 4\) and \(3, 6\) instead. Merge them"),
         (["ab"], r"spans must be pairs \(begin, end\) of int. Got \['ab'\] instead"),
         ([(0, float("inf"))], r"spans must be pairs \(begin, end\) of int. Got \[\(0, inf\)\] instead"),
         ([(0.5, 3)], r"spans must be pairs"),

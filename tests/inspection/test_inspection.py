@@ -1,6 +1,7 @@
 """token_contributions: the parts add up to the whole, for every kind of model and text."""
 
 import html
+import pickle
 import re
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
+import skspace.inspection
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
 from skspace.inspection import token_contributions
 from skspace.inspection._html import visible
@@ -142,7 +144,7 @@ def test_top(tiny_bert):
 
 
 def test_wrong_arguments(tiny_bert):
-    with pytest.raises(TypeError, match=r"Got LogisticRegression instead; of a pipeline pass pipe\[-1\]"):
+    with pytest.raises(TypeError, match=r"Got LogisticRegression instead. For a pipeline, pass pipe\[-1\]"):
         token_contributions(LogisticRegression(), TEXTS)
     with pytest.raises(NotFittedError, match="not fitted yet"):
         token_contributions(SpaceClassifier(tiny_bert), TEXTS)
@@ -152,3 +154,18 @@ def test_wrong_arguments(tiny_bert):
         token_contributions(clf, TEXTS)
     with pytest.raises(TypeError, match=r"Got int \(3\) in row 1 instead"):
         token_contributions(fit(tiny_bert), ["a", 3])
+
+
+@pytest.mark.parametrize("name", skspace.inspection.__all__)
+def test_public_names_say_the_public_module(name):
+    public = getattr(skspace.inspection, name)
+    assert public.__module__ == "skspace.inspection"
+    assert pickle.loads(pickle.dumps(public)) is public
+
+
+def test_results_survive_a_pickle(tiny_bert):
+    clf = fit(tiny_bert)
+    (one,) = token_contributions(clf, TEXTS[:1])
+    content = pickle.dumps(one)
+    assert b"skspace.inspection._" not in content
+    assert pickle.loads(content).to_json() == one.to_json()

@@ -109,9 +109,9 @@ def test_differs_from_contributions(tiny_bert):
 @pytest.mark.parametrize(
     ("spans", "message"),
     [
-        ([(0, 3)], r"one sequence of \(begin, end\) a text, for 2 texts.*write \[spans\]"),
-        ("words", r"one sequence of \(begin, end\) a text"),
-        (3, r"one sequence of \(begin, end\) a text"),
+        ([(0, 3)], r"one sequence of pairs \(begin, end\) per text, for 2 texts.*write \[spans\]"),
+        ("words", r"one sequence of pairs \(begin, end\) per text"),
+        (3, r"one sequence of pairs \(begin, end\) per text"),
         ([[(0, 3)], [(0, 99)]], r"spans must lie within the text"),
         ([[(0, 3), (2, 4)], []], r"spans must not overlap"),
         ([[3], []], r"spans must be pairs"),
@@ -197,7 +197,7 @@ def test_order_of_what_does_not_fit(tiny_bert):
     clf = fit(tiny_bert)
     with pytest.raises(ValueError, match=r"no class 'nothing'.*one of \['billing', 'delivery', 'other'\]"):
         removal_order(clf, TEXTS, label="nothing")
-    with pytest.raises(ValueError, match=r"one sequence of \(begin, end\) a text"):
+    with pytest.raises(ValueError, match=r"one sequence of pairs \(begin, end\) per text"):
         removal_order(clf, TEXTS, "words")
     with pytest.raises(TypeError, match=r"clf must be a SpaceClassifier. Got int instead"):
         removal_order(3, TEXTS)

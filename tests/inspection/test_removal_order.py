@@ -1,4 +1,4 @@
-"""removal_order that reads texts again: what the classifier says of them without the words."""
+"""removal_order with candidates: its probabilities are those of the texts without the removed words."""
 
 import warnings
 
@@ -7,6 +7,7 @@ import pytest
 
 from skspace import SpaceClassifier, TokenEncoder
 from skspace.inspection import _removal_order, removal_order
+from skspace.inspection._classifier_access import linear_head
 
 TEXTS = ["the parcel is late", "my account was charged twice", "", "short", "the parcel the parcel was charged"]
 LABELS = ["delivery", "billing", "other", "other", "delivery"]
@@ -95,24 +96,24 @@ def test_words_after_those_that_were_read_follow_by_the_estimate(tiny_bert, n_re
 
 
 def test_reading_corrects_the_estimate_of_words_that_were_tried(tiny_bert):
-    """What is left after a step counts the second of two words as reading has shown it, not as was estimated."""
+    """After a step, the estimate of a word that was tried but not removed is corrected by its measurement."""
     clf = fit(tiny_bert)
     text = "the parcel is late"
     (start,) = _removal_order.pooled_words(clf, [text], [[(0, 3), (4, 10), (11, 13), (14, 18)]])
-    answers = _removal_order._Answers.of(clf)
-    removal = _removal_order._Removal(answers, start, None)
+    head = linear_head(clf)
+    removal = _removal_order._Removal(head, False, start, None)
     estimated = removal.estimates([0, 1])
     tried = {
-        word: next(_removal_order.pooled_words(clf, [rest], [spans], again=True))
-        for word, (rest, spans) in ((w, _removal_order._without(text, start.words, w)) for w in (0, 1))
+        word: next(_removal_order.pooled_words(clf, [rest], [spans], edited=True))
+        for word, (rest, spans) in ((w, _removal_order._without_word(text, start.words, w)) for w in (0, 1))
     }
     best = min(tried, key=lambda word: removal.odds(tried[word].logits[None])[0])
-    removal.take_best(tried)
+    removal.remove_best(tried)
     kept = 1 - best
-    now = kept - (best < kept)  # its place among the words that are left
-    uncorrected = _removal_order._Removal(answers, tried[best], removal.own).estimates([now])[0]
+    now = kept - (best < kept)  # its index among the remaining words
+    uncorrected = _removal_order._Removal(head, False, tried[best], removal.target).estimates([now])[0]
     error = estimated[kept] - tried[kept].logits
-    assert np.abs(error).max() > 1e-3  # else nothing was tested
+    assert np.abs(error).max() > 1e-3  # otherwise the test would be void
     np.testing.assert_allclose(removal.estimates([now])[0], uncorrected - error, atol=1e-9)
 
 
@@ -132,7 +133,7 @@ def test_parts_that_share_a_token_when_another_has_gone(tiny_bert):
         removal_order(clf, ["zlate"], [[(0, 1), (1, 3), (3, 5)]], label=y, n_candidates=3)[0] for y in clf.classes_
     ]
     assert [sorted(found.words) for found in orders] == [["la", "te", "z"]] * 3
-    assert any(found.words[0] == "z" for found in orders)  # else nothing was tested
+    assert any(found.words[0] == "z" for found in orders)  # otherwise the test would be void
 
 
 def test_nothing_is_kept_of_texts_without_words(tiny_bert, tmp_path):
@@ -146,7 +147,7 @@ def test_nothing_is_kept_of_texts_without_words(tiny_bert, tmp_path):
 def test_texts_do_not_see_each_other(tiny_bert, monkeypatch):
     clf = fit(tiny_bert)
     together = removal_order(clf, TEXTS, n_candidates=2)
-    monkeypatch.setattr(_removal_order, "_AT_ONCE", 2)
+    monkeypatch.setattr(_removal_order, "_TEXTS_PER_BATCH", 2)
     for one, other in zip(together, removal_order(clf, TEXTS, n_candidates=2), strict=True):
         assert one.words == other.words
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-3)
@@ -158,7 +159,7 @@ def test_estimates_do_not_see_each_other(tiny_bert, monkeypatch, labels, at_once
     """To the last bit, however many texts of however many words are followed side by side."""
     clf = fit(tiny_bert, labels=labels)
     together = removal_order(clf, TEXTS)
-    monkeypatch.setattr(_removal_order, "_NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(_removal_order, "_MAX_NUMBERS", at_once)
     for one, other in zip(together, removal_order(clf, TEXTS), strict=True):
         assert one.spans == other.spans
         np.testing.assert_array_equal(one.probabilities, other.probabilities)
@@ -193,7 +194,7 @@ def test_what_was_not_read_does_not_move_in(tiny_bert):
     ],
 )
 def test_text_without_a_word(text, spans, word, expected):
-    assert _removal_order._without(text, spans, word) == expected
+    assert _removal_order._without_word(text, spans, word) == expected
 
 
 @pytest.mark.parametrize(
