@@ -96,7 +96,7 @@ def is_multilabel(clf: Any) -> bool:
 
 def operators_shape(clf: Any) -> tuple[int, int, int]:
     """Numbers of members M, classes K and latent axes m."""
-    operators = clf.net_.module_.operators
+    operators = clf.operators_
     return operators.n_members, operators.n_classes, operators.n_latent
 
 
