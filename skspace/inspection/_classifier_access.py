@@ -96,7 +96,7 @@ def is_multilabel(clf: Any) -> bool:
 
 def operators_shape(clf: Any) -> tuple[int, int, int]:
     """Numbers of members M, classes K and latent axes m."""
-    operators = clf.net_.module_.operators
+    operators = clf.operators_
     return operators.n_members, operators.n_classes, operators.n_latent
 
 
@@ -119,7 +119,7 @@ def iter_spaces(clf: Any, texts: list[str], *, cached: bool = True) -> Iterator[
     if not cached:
         encoder = copy(encoder)
         encoder.cache_dir = None
-    return each_batch(clf.net_.module_.operators, encoder._embed(texts))
+    return each_batch(clf.operators_, encoder._embed(texts))
 
 
 def logit_terms(clf: Any, spaces: Spaces) -> NDArray[np.float64]:

@@ -55,7 +55,7 @@ def fit(folder, labels=LABELS, **params):
 
 def by_hand(clf, texts):
     """Word by word: text, word, activation (mean of pieces) and share in the centroid (M, K, m), contribution (K,)."""
-    operators = clf.net_.module_.operators
+    operators = clf.operators_
     found = []
     for text, one in zip(texts, token_contributions(clf, texts), strict=True):
         tokens = clf.encoder_.transform([text])[0].astype(np.float64)  # (T, d)

@@ -29,7 +29,7 @@ def without(clf, text, *gone):
     rows = clf.encoder_.transform([text])
     kept = torch.from_numpy(np.asarray(rows[0], np.float32)[stays])
     with torch.inference_mode():
-        return clf.net_.module_.operators(kept, torch.tensor([len(kept)])).logits.mean(1)[0].numpy()
+        return clf.operators_(kept, torch.tensor([len(kept)])).logits.mean(1)[0].numpy()
 
 
 @pytest.mark.parametrize("pooling", ["attention", "mean"])
@@ -66,7 +66,7 @@ def test_everything_left_out_leaves_the_intercepts(tiny_bert):
 def test_a_word_with_nearly_all_of_the_attention(tiny_bert, times):
     # What the others are left with is far below the rounding of 1 minus that word's share.
     clf = fit(tiny_bert, encoder={"special_tokens": "drop"})
-    operators = clf.net_.module_.operators
+    operators = clf.operators_
     operators.queries.mul_(times / operators.queries.abs().max())
     vectors = torch.from_numpy(np.asarray(clf.encoder_.transform(TEXTS[:1])[0], np.float32))
     with torch.inference_mode():
