@@ -102,8 +102,7 @@ def _plain_fitted_encoder(encoder: TokenEncoder, share: bool) -> dict[str, Any]:
     parameters = _plain_encoder(encoder, share)
     if "_remembered" not in vars(encoder):
         encoder._remember_model()
-    known = encoder._remembered
-    model = {"identity": known.identity, "name": known.name, "weights": known.weights, "config": known.config}
+    model = {"name": encoder._remembered.name, "config": encoder._remembered.config}
     return {"parameters": parameters, "model": model, "vectors": vector_spec(encoder).to_dict()}
 
 
@@ -184,21 +183,17 @@ def _fitted_encoder(plain: dict[str, Any] | None, config: Mapping[str, Any]) -> 
     depth, kind = entry(of_model, "num_hidden_layers", int), entry(of_model, "model_type", str)
     if encoder.pooling is not None or not 0 <= depth < 2**31:
         raise Damage(f"its {CONFIG} names an encoder that gives no token embeddings")
-    identity, name, weights = (entry(model, key, str) for key in ("identity", "name", "weights"))
-    encoder._remembered = RememberedModel(identity, name, weights, {"num_hidden_layers": depth, "model_type": kind})
-    _check_vectors(encoder, entry(plain, "vectors", dict), config)
-    return encoder
-
-
-def _check_vectors(encoder: TokenEncoder, plain: dict[str, Any], config: Mapping[str, Any]) -> None:
-    """Compare what the encoder would give here with what the classifier learned from."""
     try:
-        differences = VectorSpec.from_dict(plain).differences(vector_spec(encoder))
+        learned = VectorSpec.from_dict(entry(plain, "vectors", dict))
+        kept = {"num_hidden_layers": depth, "model_type": kind}
+        encoder._remembered = RememberedModel(learned.model, entry(model, "name", str), learned.weights, kept)
+        differences = learned.differences(vector_spec(encoder))
     except ValueError as error:
         version = config["skspace_version"]
         raise Damage(f"its {CONFIG}, written by skspace {version:.40}, is refused: {error}") from error
     if differences:
         raise Damage(f"its {CONFIG} describes vectors that its encoder does not give: {differences!s:.300}")
+    return encoder
 
 
 def vector_spec(encoder: TokenEncoder) -> VectorSpec:

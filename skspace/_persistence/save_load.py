@@ -208,7 +208,7 @@ def _write(
         multilabel=content["multilabel"],
         metrics=metrics,
         encoder=encoder and encoder["parameters"],
-        identity=encoder["model"]["identity"] if encoder else "",
+        identity=encoder["vectors"]["model"] if encoder else "",
         version=skspace_version(),
     )
     write_folder(folder, {**content, "metrics": metrics}, tensors, card, overwrite=overwrite)

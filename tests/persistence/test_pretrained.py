@@ -475,10 +475,7 @@ def test_a_lying_folder_writes_under_the_name_of_what_was_loaded(movable, tiny_m
     claimed = SpaceClassifier(victim, max_epochs=1).fit(TEXTS, LABELS).encoder_._remembered
 
     def lie(config):
-        config["encoder"]["model"] |= {
-            "identity": "hub:a/b@" + "c" * 40,
-            "config": {"num_hidden_layers": 90, "model_type": ""},
-        }
+        config["encoder"]["model"]["config"] = {"num_hidden_layers": 90, "model_type": ""}
         config["encoder"]["vectors"] |= {"model": "hub:a/b@" + "c" * 40, "layer": 60}
 
     rewrite(movable.saved, lie)
