@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from skspace._classifier import _n_latent
+from skspace import SpaceClassifier
 
 
 class LinearBottleneck(ClassifierMixin, BaseEstimator):
@@ -21,7 +21,7 @@ class LinearBottleneck(ClassifierMixin, BaseEstimator):
     def fit(self, X, y):
         self.classes_, targets = np.unique(y, return_inverse=True)
         n_classes = len(self.classes_)
-        rank = n_classes * _n_latent(n_classes)
+        rank = n_classes * SpaceClassifier()._n_latent(n_classes)
         self.scale_ = float(np.sqrt((X**2).mean()))
         X, targets = torch.from_numpy(X) / self.scale_, torch.from_numpy(targets)
         with torch.random.fork_rng(devices=[]):

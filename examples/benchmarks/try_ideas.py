@@ -28,8 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from torch import nn
 
-from skspace import TokenEncoder
-from skspace._classifier import _n_latent
+from skspace import SpaceClassifier, TokenEncoder
 from skspace._model.concept_operators import _own_space_first
 from skspace._model.kernels import segment_sum
 
@@ -106,7 +105,7 @@ class Model(nn.Module):
 
     def __init__(self, idea, n_features, n_classes, prior, generator):
         super().__init__()
-        self.idea, self.shape = idea, (idea.n_members, n_classes, _n_latent(n_classes))
+        self.idea, self.shape = idea, (idea.n_members, n_classes, SpaceClassifier()._n_latent(n_classes))
         M, K, m = self.shape
         start = torch.randn(M, K, n_features, m, generator=generator) / math.sqrt(n_features)
         self.operators = nn.Parameter(start)
