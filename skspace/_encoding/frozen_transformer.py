@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from skspace._encoding.bfloat16_linear import pack
 from skspace._encoding.core_pool import map_in_threads
-from skspace._encoding.packed_linear import pack
 from skspace._runtime.devices import prepare_process, without_autocast
 
 __all__ = ["FrozenTransformer", "Tokens", "read_config"]

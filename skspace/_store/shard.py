@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from skspace._files.atomic_write import write_beside
 from skspace._files.open_files import OpenFile, changed, identity_of, open_to_read
+from skspace._files.positional_read import read_at
 from skspace._files.safetensors_format import Damage, extent, read_header, read_tensor, written_header
 from skspace._store.key_index import Keys
 
@@ -189,7 +190,7 @@ class Reader:
         file = self._file.borrow()
         try:
             # Short, for it runs once a text.
-            read, data = getattr(os, "preadv", _preadv), self.begin
+            read, data = read_at(), self.begin
             for start, begin, end in runs:
                 n_read = read(file, (view[begin * width : end * width],), data + start * width)
                 if n_read != (end - begin) * width:
@@ -201,7 +202,7 @@ class Reader:
 
     def _read_rest(self, file: int, view: memoryview, position: int) -> None:
         while len(view):
-            n_read = getattr(os, "preadv", _preadv)(file, (view,), position)
+            n_read = read_at()(file, (view,), position)
             if n_read == 0:
                 raise OSError(
                     f"The cached embeddings in {self.path} were cut short while they were in use. Run again: what "
@@ -238,14 +239,6 @@ def _reader(path: Path, begin: int, n_tokens: int, n_features: int, digest: str,
     if reader.identity != identity and reader.digest() != digest:
         raise OSError(changed(path))
     return reader
-
-
-def _preadv(file: int, views: Sequence[memoryview], position: int) -> int:
-    """In place of os.preadv where a platform has none."""
-    (view,) = views
-    data = os.pread(file, len(view), position)
-    view[: len(data)] = data
-    return len(data)
 
 
 def _index_digest(
