@@ -1,11 +1,11 @@
 """TokenStore: token vectors of texts, computed once and kept on disk.
 
-Knows nothing of models or torch. A *namespace* is one way of encoding (model, layer,
+A *namespace* is one way of encoding (model, layer,
 length …) and one folder::
 
     <cache_dir>/v1/<readable name>-<digest of the namespace>/
         namespace.json          the namespace, for people
-        <digest>.safetensors    a shard, see _shard.py
+        <digest>.safetensors    a shard, see shard.py
         locks/00 … 3f           held while the texts whose key begins so are encoded; reading needs no lock
 
 Shards are written beside and renamed, and never change. Each is verified the first time this process reads from it. One
