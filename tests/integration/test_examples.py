@@ -95,12 +95,6 @@ def run(script, *args, cwd, **environment):
 
 
 @pytest.fixture(scope="session")
-def python(start_python):
-    """Runs code in a fork of an interpreter that has imported what a search needs, but not what encodes."""
-    return start_python("sklearn.model_selection", "skorch")
-
-
-@pytest.fixture(scope="session")
 def encoding_python(start_python, tmp_path_factory):
     """The same, with what encodes and draws, but not skspace."""
     pytest.importorskip("matplotlib")
