@@ -66,7 +66,7 @@ sys.addaudithook(refuse)
 # Run before a script whose training need not be any good.
 QUICK = """
 from skspace import SpaceClassifier
-SpaceClassifier.__init__.__kwdefaults__["max_epochs"] = 2
+SpaceClassifier.__init__.__kwdefaults__.update(max_epochs=2, n_members=1)
 """
 WITHOUT_DASK = """
 import joblib, sys

@@ -1,5 +1,6 @@
 """The checks of scikit-learn's suite that make sense for texts, and the suite itself over numbers rendered as text."""
 
+import copy
 import pickle
 import unittest
 
@@ -22,7 +23,7 @@ TEXTS = [text for texts in WORDS.values() for text in texts] * 3
 LABELS = np.array([label for label, texts in WORDS.items() for _ in texts] * 3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make(tiny_bert):
     def make(**params):
         return SpaceClassifier(
@@ -32,9 +33,15 @@ def make(tiny_bert):
     return make
 
 
-@pytest.fixture
-def fitted(make):
+@pytest.fixture(scope="module")
+def fitted_once(make):
     return make().fit(TEXTS, LABELS)
+
+
+@pytest.fixture
+def fitted(fitted_once):
+    """A test's own to change."""
+    return copy.deepcopy(fitted_once)
 
 
 def test_learns(fitted):
@@ -42,7 +49,7 @@ def test_learns(fitted):
 
 
 def test_fit_returns_self_and_touches_no_parameter(make):
-    clf = make()
+    clf = make().set_params(max_epochs=2)
     before = {name: repr(value) for name, value in clf.get_params().items()}
     assert clf.fit(TEXTS, LABELS) is clf
     assert {name: repr(value) for name, value in clf.get_params().items()} == before
@@ -62,18 +69,18 @@ def test_second_fit_is_as_the_first(fitted):
     assert np.array_equal(fitted.fit(TEXTS, LABELS).decision_function(TEXTS), first)
 
 
-def test_fit_forgets_the_fit_before(make):
+def test_fit_forgets_the_fit_before(make, fitted):
     twice = make().fit(TEXTS[::-1], np.where(LABELS == "good", "yes", "no")).fit(TEXTS, LABELS)
-    once = make().fit(TEXTS, LABELS)
+    once = fitted
     assert np.array_equal(twice.decision_function(TEXTS), once.decision_function(TEXTS))
     assert vars(twice).keys() == vars(once).keys()
 
 
 def test_clone_is_unfitted_and_learns_the_same(fitted):
-    copy = clone(fitted)
+    other = clone(fitted)
     with pytest.raises(NotFittedError):
-        copy.predict(TEXTS)
-    assert np.array_equal(copy.fit(TEXTS, LABELS).predict_proba(TEXTS), fitted.predict_proba(TEXTS))
+        other.predict(TEXTS)
+    assert np.array_equal(other.fit(TEXTS, LABELS).predict_proba(TEXTS), fitted.predict_proba(TEXTS))
 
 
 def test_a_text_is_predicted_alike_in_any_company(fitted):
@@ -122,15 +129,15 @@ def test_pickle_predicts_the_same_without_weights_or_vectors(fitted, dump, tmp_p
     expected = fitted.predict_proba(TEXTS)
     if dump is pickle.dumps:
         content = pickle.dumps(fitted)
-        copy = pickle.loads(content)
+        loaded = pickle.loads(content)
     else:
         joblib.dump(fitted, tmp_path / "clf.joblib")
         content = (tmp_path / "clf.joblib").read_bytes()
-        copy = joblib.load(tmp_path / "clf.joblib")
-    assert np.array_equal(copy.predict_proba(TEXTS), expected)
+        loaded = joblib.load(tmp_path / "clf.joblib")
+    assert np.array_equal(loaded.predict_proba(TEXTS), expected)
     learned = 2 * fitted.concept_operators_.nbytes + fitted.coef_.nbytes
     assert len(content) < learned + 60_000  # the rest: the history, and skorch's settings
-    more = pickle.dumps(clone(fitted).fit(TEXTS * 20, list(LABELS) * 20))
+    more = pickle.dumps(clone(fitted).set_params(max_epochs=3).fit(TEXTS * 20, list(LABELS) * 20))
     assert len(more) < learned + 60_000
 
 
