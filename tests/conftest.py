@@ -86,6 +86,12 @@ def start_python(tmp_path_factory):
         server.communicate()
 
 
+@pytest.fixture(scope="session")
+def python(start_python):
+    """Runs code in a fork of an interpreter that has imported what a search needs, but not what encodes."""
+    return start_python("sklearn.model_selection", "skorch")
+
+
 # -------------------------------------------------------------------- what a machine may lack
 
 

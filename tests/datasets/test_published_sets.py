@@ -909,6 +909,7 @@ def test_real_sentences_converted(real, serve, tmp_path, monkeypatch):
     assert tree(tmp_path) == tidy_files("sma")
 
 
+@pytest.mark.slow
 def test_real_reviews_converted(real, data_folder, serve, tmp_path):
     bunch = real("imdb", "test")
     reviews = sorted(zip(bunch.ids, bunch.data, strict=True))

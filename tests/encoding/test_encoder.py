@@ -659,6 +659,7 @@ print(json.dumps(n_rows))
 """
 
 
+@pytest.mark.slow  # tests/integration/test_faults.py does the same with forks
 def test_two_processes_encode_each_text_once(make, tiny_bert, tmp_path):
     texts = [f"the parcel {i} is late" for i in range(80)]
     processes = [

@@ -66,7 +66,7 @@ sys.addaudithook(refuse)
 # Run before a script whose training need not be any good.
 QUICK = """
 from skspace import SpaceClassifier
-SpaceClassifier.__init__.__kwdefaults__["max_epochs"] = 2
+SpaceClassifier.__init__.__kwdefaults__.update(max_epochs=2, n_members=1)
 """
 WITHOUT_DASK = """
 import joblib, sys
@@ -92,12 +92,6 @@ def run(script, *args, cwd, **environment):
     return printed(
         subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment, check=False)
     )
-
-
-@pytest.fixture(scope="session")
-def python(start_python):
-    """Runs code in a fork of an interpreter that has imported what a search needs, but not what encodes."""
-    return start_python("sklearn.model_selection", "skorch")
 
 
 @pytest.fixture(scope="session")

@@ -25,10 +25,9 @@ def make(tiny_bert, tmp_path):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def loky():
-    """Workers that are new, and gone afterwards."""
-    get_reusable_executor().shutdown(wait=True)
+    """Workers that the tests share, for each imports torch, and that are gone afterwards."""
     yield
     get_reusable_executor().shutdown(wait=True)
 
@@ -178,9 +177,9 @@ def counting_threads(encode_part, folder):
 # ---------------------------------------------------------------- a cluster
 
 
-@pytest.fixture
-def cluster(tmp_path):
-    """Two worker processes of a real cluster."""
+@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.slow)], ids="{} processes".format)
+def cluster(request, tmp_path):
+    """A real cluster of two workers' threads, in as many processes as given."""
     distributed = pytest.importorskip("distributed")
     settings = {
         "distributed.worker.daemon": False,
@@ -189,9 +188,10 @@ def cluster(tmp_path):
     }
     import dask
 
+    size = {"n_workers": request.param, "threads_per_worker": 2 // request.param}
     with (
         dask.config.set(settings),
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.LocalCluster(**size, processes=True, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client
@@ -218,8 +218,8 @@ def bytes_on_the_wire(monkeypatch):
 
 
 def search_over_n_latent(encoder):
-    clf = SpaceClassifier(encoder, max_epochs=2, n_members=1, random_state=0)
-    return GridSearchCV(clf, {"n_latent": [2, 4]}, cv=3)
+    clf = SpaceClassifier(encoder, max_epochs=1, n_members=1, random_state=0)
+    return GridSearchCV(clf, {"n_latent": [2, 4]}, cv=2)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # distributed's, when its event loop ends

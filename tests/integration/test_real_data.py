@@ -21,6 +21,7 @@ def read(folder, split, n):
     return [row["text"] for row in rows], np.array([row["label"] for row in rows])
 
 
+@pytest.mark.slow
 def test_questions_are_told_apart_better_than_by_logistic_regression(minilm, data_folder):
     X, y = read(data_folder, "train", 1000)
     X_test, y_test = read(data_folder, "test", 500)

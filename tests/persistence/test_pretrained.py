@@ -7,8 +7,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -292,23 +290,23 @@ sys.exit(0 if np.array_equal(clf.decision_function(expected["texts"]), expected[
 """
 
 
-def run_elsewhere(folder, clf, texts, tmp_path, **environment):
-    (tmp_path / "cwd").mkdir(exist_ok=True)
-    np.savez(tmp_path / "expected.npz", texts=np.array(texts), logits=clf.decision_function(texts))
-    return subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", OTHER_PROCESS, folder, tmp_path / "expected.npz"],
-        cwd=tmp_path / "cwd",
-        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def assert_same_elsewhere(python, tmp_path):
+    """Call it with a folder, a classifier and texts: another process finds the same logits."""
+
+    def check(folder, clf, texts):
+        (tmp_path / "cwd").mkdir(exist_ok=True)
+        expected = tmp_path / "expected.npz"
+        np.savez(expected, texts=np.array(texts), logits=clf.decision_function(texts))
+        done = python(OTHER_PROCESS, str(folder), str(expected), cwd=tmp_path / "cwd", HF_HUB_OFFLINE="1")
+        assert done.returncode == 0, done.stderr
+
+    return check
 
 
-def test_another_process_in_another_folder_without_a_network(on_texts, tmp_path):
+def test_another_process_in_another_folder_without_a_network(on_texts, tmp_path, assert_same_elsewhere):
     on_texts.save_pretrained(tmp_path / "clf")
-    done = run_elsewhere(tmp_path / "clf", on_texts, [*TEXTS, NEW], tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert_same_elsewhere(tmp_path / "clf", on_texts, [*TEXTS, NEW])
 
 
 @pytest.fixture
@@ -347,7 +345,7 @@ def test_single_texts_look_for_the_encoder_once_a_second(movable, tmp_path, monk
 
 
 @pytest.mark.parametrize("way", ["folder", "pickle"])
-def test_cached_texts_need_no_encoder(movable, tmp_path, way):
+def test_cached_texts_need_no_encoder(movable, assert_same_elsewhere, way):
     expected = movable.clf.decision_function(TEXTS)
     pickled = pickle.dumps(movable.clf)
     shutil.rmtree(movable.model)
@@ -358,8 +356,7 @@ def test_cached_texts_need_no_encoder(movable, tmp_path, way):
         match=r"A text is not in the cache, and its encoder is missing\. No model .*\.from_pretrained\(…, encoder=",
     ):
         clf.predict([NEW])
-    done = run_elsewhere(movable.saved, clf, TEXTS, tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert_same_elsewhere(movable.saved, clf, TEXTS)
 
 
 def test_encoder_that_has_moved(movable, tmp_path):
