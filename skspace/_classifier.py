@@ -251,7 +251,7 @@ class SpaceClassifier(CallbackSupportMixin, Persistence, ClassifierMixin, Transf
         Raises
         ------
         ValueError
-            If the encoder's are set where `encoder` is no TokenEncoder.
+            If parameters of the encoder are set while `encoder` is not a TokenEncoder.
         """
         nested = [name for name in params if name.startswith("encoder__")]
         if nested and not isinstance(params.get("encoder", self.encoder), TokenEncoder):

@@ -42,7 +42,7 @@ def info(cache_dir: str | os.PathLike[str] = "auto") -> list[dict[str, Any]]:
     -------
     list of dict
         ``folder``, ``n_bytes`` and ``n_shards`` of the files, ``last_used`` (seconds since the epoch, None where there
-        is no file), ``namespace`` (model, layer, max_length …; None where its description is lost).
+        is no file), ``namespace`` (model, layer, max_length …; None if its description is lost).
     """
     return [_describe(folder) for folder in namespace_folders(cache_dir)]
 
@@ -88,7 +88,7 @@ def evict(max_bytes: int, cache_dir: str | os.PathLike[str] = "auto", *, dry_run
     Returns
     -------
     int
-        Bytes that were deleted, or would be. A process that reads such a file at the moment goes on reading it.
+        Bytes that were deleted, or would be. A process that is reading such a file can finish.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def clear(cache_dir: str | os.PathLike[str] = "auto", *, namespace: str | None =
     Raises
     ------
     ValueError
-        If there is no such namespace; the message names those that are there.
+        If there is no such namespace; the message lists the existing ones.
     """
     folders = namespace_folders(cache_dir)
     if namespace is not None:
@@ -192,7 +192,7 @@ def _main(arguments: Sequence[str] | None = None) -> int:
 
 def _info_lines(options: argparse.Namespace) -> tuple[list[str], int]:
     folder = cache_folder(options.cache_dir)
-    lines = [f"cache folder: {folder}{'' if folder.is_dir() else ' (there is no such folder yet)'}"]
+    lines = [f"cache folder: {folder}{'' if folder.is_dir() else ' (does not exist yet)'}"]
     described = info(options.cache_dir)
     for namespace in described:
         used = namespace["last_used"]

@@ -44,7 +44,7 @@ class Tokens(NamedTuple):
         Token types, where the model has them.
     special : ndarray of bool of shape (n_tokens,)
     spans : ndarray of int32 of shape (n_tokens, 2), or None
-        Characters of the text, [begin, end); (0, 0) for special tokens. None where nobody asked.
+        Characters of the text, [begin, end); (0, 0) for special tokens. None unless asked for.
     truncated : bool
     """
 
@@ -148,8 +148,8 @@ class FrozenTransformer:
         tokens: list[Tokens] = []
         for begin in range(0, len(texts), _TEXTS_AT_ONCE):
             some = texts[begin : begin + _TEXTS_AT_ONCE]
-            wanted = spans or max(map(len, some)) > n_read  # the next lines want them
-            tokens += self._tokenize([text[:n_read] for text in some], spans=wanted)
+            need_spans = spans or max(map(len, some)) > n_read  # to find texts that were cut too early, below
+            tokens += self._tokenize([text[:n_read] for text in some], spans=need_spans)
         # Where the tokens reach near the place of that cut (words without end), the whole text decides.
         short = [i for i, text in enumerate(texts) if len(text) > n_read and not tokens[i].end_before(n_read // 2)]
         for i in short:
@@ -195,7 +195,7 @@ class FrozenTransformer:
         return map_in_threads(self.forward, batches, n_batches, n_threads)
 
     def forward(self, batch: Sequence[Tokens]) -> NDArray[np.float16]:
-        """Vectors of the wanted layer, (n_texts, n_padded, n_features); those of a text are the first of its row."""
+        """Vectors of the expected layer, (n_texts, n_padded, n_features); those of a text are the first of its row."""
         with torch.inference_mode(), without_autocast(self.device):
             return self._layer_output(self._pad(batch)).to(torch.float16).cpu().numpy()
 
@@ -235,7 +235,7 @@ class FrozenTransformer:
         inputs = self._pad(self.tokenize(_PROBE))
         with torch.inference_mode():
             states = self.model(**inputs, output_hidden_states=True)
-            wanted = states.last_hidden_state if layer == depth else states.hidden_states[layer]
+            expected = states.last_hidden_state if layer == depth else states.hidden_states[layer]
             if layer == depth:
                 return self._last
             stacks = [m for m in self.model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
@@ -245,15 +245,15 @@ class FrozenTransformer:
                 for n_kept, output in ((layer, self._last), (layer + 1, self._hidden)):
                     del stack[:]
                     stack.extend(layers[:n_kept])
-                    if self._same(output, inputs, wanted):
+                    if self._same(output, inputs, expected):
                         return output
                 del stack[:]
                 stack.extend(layers)
         return self._hidden
 
-    def _same(self, output: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> bool:
+    def _same(self, output: Any, inputs: dict[str, torch.Tensor], expected: torch.Tensor) -> bool:
         try:
-            return bool(torch.equal(output(inputs), wanted))
+            return bool(torch.equal(output(inputs), expected))
         except (LookupError, ValueError, TypeError, AttributeError, NameError, RuntimeError):
             # An architecture that counts its layers elsewhere cannot be cut this way; what it raises is up to its code.
             return False
@@ -264,9 +264,9 @@ class FrozenTransformer:
         if isinstance(pooler, nn.Module):
             inputs = self._pad(self.tokenize(_PROBE))
             with torch.inference_mode():
-                wanted = self._layer_output(inputs)
+                expected = self._layer_output(inputs)
                 self.model.pooler = None
-                if not self._same(self._layer_output, inputs, wanted):
+                if not self._same(self._layer_output, inputs, expected):
                     self.model.pooler = pooler
 
     def _same_without_mask(self) -> bool:
@@ -293,13 +293,13 @@ class FrozenTransformer:
         """Pack the weights, where this torch and processor can, and the vectors of a probe stay what they are."""
         inputs = self._pad(self.tokenize(_PROBE))
         with torch.inference_mode():
-            wanted = self._layer_output(inputs)
+            expected = self._layer_output(inputs)
             try:
                 unpack = pack(self.model)
             except (AttributeError, RuntimeError):
                 return
             try:
-                same = _alike(self._layer_output(inputs), wanted)
+                same = _alike(self._layer_output(inputs), expected)
             except (AttributeError, RuntimeError, TypeError):  # an architecture that does more with its weights
                 same = False
             if not same:

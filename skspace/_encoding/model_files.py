@@ -76,7 +76,7 @@ class ModelFiles:
         Raises
         ------
         OSError
-            If it is no JSON.
+            If it is not JSON.
         """
         # Not a cached_property, whose lock (in Python 3.11) a fork finds held by a thread that it does not have.
         if "_config" not in self.__dict__:
@@ -173,7 +173,7 @@ def find_model_files(model: str, revision: str | None = None) -> ModelFiles:
     Raises
     ------
     OSError
-        If there is no such model; the message says where was looked.
+        If there is no such model; the message lists the places that were searched.
     ValueError
         If a folder is given with a revision.
     """
@@ -223,7 +223,7 @@ _POINT_TO_IT = (
 )
 
 
-# A process stays with what it has found, as long as it is there and the places to look in are the same.
+# A process keeps what it has found while the files exist and the places to search stay the same.
 _found: dict[tuple[str | None, ...], ModelFiles] = {}
 
 
@@ -250,7 +250,7 @@ def _from_folder(folder: Path) -> ModelFiles:
     names = {path.name for path in files}
     if "config.json" not in names or not _is_complete(folder):
         raise OSError(
-            f"{folder} is no model folder: expected config.json, a tokenizer and weights (model.safetensors), got "
+            f"{folder} is not a model folder: expected config.json, a tokenizer and weights (model.safetensors), got "
             f"{sorted(names) or 'none of these'}. Write one with model.save_pretrained and tokenizer.save_pretrained."
         )
     listing = "".join(f"{path.name} {_sha256_once(path)}\n" for path in files)
@@ -313,7 +313,7 @@ def _from_hub(model: str, revision: str | None, tried: list[str]) -> ModelFiles:
                 return ModelFiles(snapshot, f"hub:{model}@{snapshot.name}", model)
         tried.append("the hub (it has the model, but no tokenizer, or no weights that PyTorch reads)")
     except HFValidationError as error:
-        tried.append("the hub (this is no name that the hub could have)")
+        tried.append("the hub (this is not a valid name there)")
         raise OSError(_not_found(model, revision, tried)) from error
     except (HfHubHTTPError, OSError) as error:
         tried.append(f"the hub ({first_line(error)})")
@@ -349,7 +349,7 @@ _known: dict[tuple[str, int, int, int, int], str] = {}
 
 
 def _sha256_once(path: Path) -> str:
-    """As `_sha256`, at most once in this process while the file stays as it is."""
+    """As `_sha256`, computed once per process while the file is unchanged."""
     stat = os.stat(path)
     # The time of change too: copying can keep the time of modification.
     key = (str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)

@@ -65,7 +65,7 @@ class TokenEncoder(TransformerMixin, BaseEstimator):
     special_tokens : {"keep", "drop"}, default="keep"
         Whether the vectors of [CLS], [SEP] and their like are part of the result. The model sees them either way.
     revision : str, default=None
-        Branch, tag or commit at the hub. Pin a commit where it matters that nobody can change the model. Not for a
+        Branch, tag or commit at the hub. Pin a commit if the model must not change under you. Not for a
         folder.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         What the model computes in. "auto" is bfloat16 where the hardware multiplies it faster than float32, else

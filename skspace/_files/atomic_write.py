@@ -1,4 +1,4 @@
-"""Files written beside their place and renamed, so that nobody reads half of one."""
+"""Write files beside their place and rename them, so that no reader sees an incomplete one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _PARTS_A_CALL = 1024  # as many as Linux takes
 
 
 def write_beside(path: Path, *parts: bytes | memoryview) -> None:
-    """Write a file so that nobody sees half of it. No fsync: a file that a power cut spoils fails its checksum."""
+    """Write a file that appears complete or not at all. No fsync: checksums find what a power cut has spoiled."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        # x: no link that somebody has put there is followed
+        # x: never follow a link that is already there
         with open(temporary, "xb", buffering=0, opener=_private) as file:
             _write_all(file, parts)
         os.replace(temporary, path)

@@ -57,11 +57,11 @@ def read_header(file: Any, size: int) -> tuple[dict[str, Any], int]:
     """The JSON header of a safetensors file and the position where its data begin. Nothing in it is trusted."""
     n_header = int.from_bytes(file.read(8), "little")
     if not 0 < n_header <= min(_MAX_HEADER_BYTES, size - 8):
-        raise Damage("it is no safetensors file")
+        raise Damage("it is not a safetensors file")
     try:
         header = json.loads(file.read(n_header))
     except (ValueError, RecursionError) as error:
-        raise Damage("its header is no JSON") from error
+        raise Damage("its header is not JSON") from error
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__"), dict):
         raise Damage("its header is incomplete")
     return header, 8 + n_header

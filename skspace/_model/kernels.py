@@ -39,7 +39,7 @@ def expand_to_tokens(per_text: Tensor, lengths: Tensor) -> Tensor:
 
 
 class _SegmentSum(torch.autograd.Function):
-    """CUDA's index_add adds in an order of its own each time: two fits of one seed differed by up to 1.4 in a logit."""
+    """CUDA's index_add adds in a random order: with it, two fits with one seed differed by up to 1.4 in a logit."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, lengths: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ def _product(tokens: Tensor, weight: Tensor, out: Tensor) -> Tensor:
 def add_products(total: Tensor, left: Tensor, right: Tensor) -> None:
     """``total += left.T @ right``, whose last bits do not depend on the number of threads.
 
-    BLAS divides a long sum among its threads. Blocks of rows of one size, each with a sum of its own, leave one order.
+    BLAS divides a long sum among its threads. Separate sums over blocks of one size have one order.
 
     Parameters
     ----------

@@ -91,7 +91,7 @@ def _plain_encoder(encoder: TokenEncoder, share: bool) -> dict[str, Any]:
 
 
 def _plain_model(model: str, share: bool) -> str:
-    """A hub id as it is, a folder with its whole path, and where others read it, without."""
+    """A hub id unchanged; a folder with its absolute path, or with `share` by its name only."""
     folder = Path(model).expanduser()
     if share and (folder.is_dir() or folder.is_absolute()):
         return folder.name

@@ -265,14 +265,14 @@ def _read_json(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(written.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Damage(f"its {CONFIG} is no JSON ({type(error).__name__}: {error!s:.100})") from error
+        raise Damage(f"its {CONFIG} is not JSON ({type(error).__name__}: {error!s:.100})") from error
     if not isinstance(config, dict):
-        raise Damage(f"its {CONFIG} is no JSON object")
+        raise Damage(f"its {CONFIG} is not a JSON object")
     return config
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _open_inside(folder: Path, name: str) -> Any:
@@ -286,7 +286,7 @@ def _open_inside(folder: Path, name: str) -> Any:
     if not path.is_relative_to(root):
         raise Damage(f"its {name} is a link that leads out of the folder")
     if not path.exists():
-        raise Damage(f"there is no {name} in it")
+        raise Damage(f"it lacks {name}")
     return open(path, "rb", opener=open_to_read)
 
 

@@ -65,7 +65,7 @@ class TokenStore:
         self._warnings = DiskWarnings(self.folder)
         self._forget_all()
         self._keep_damaged = False
-        self._damaged: set[Path] = set()  # found so, since somebody last asked
+        self._damaged: set[Path] = set()  # files found damaged since the last `verify`
         self._threads = threading.RLock()
         self._pending: dict[bytes, tuple[NDArray[np.float16], bool]] = {}  # see write_later
 

@@ -85,7 +85,7 @@ def _is_stop_of(interrupt: KeyboardInterrupt, callbacks: list[Callback]) -> bool
     """Whether a `raise` statement in a method of one of the callbacks raised this, rather than a signal.
 
     Ctrl-C during a callback raises KeyboardInterrupt in the callback's frame too, but not at a `raise` instruction;
-    a signal handler written in Python raises it in a frame of its own.
+    a signal handler written in Python raises it in the handler's own frame.
     """
     place = interrupt.__traceback__
     while place is not None and place.tb_next is not None:

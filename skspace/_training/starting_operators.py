@@ -99,6 +99,6 @@ def _log_prior(data: LabelledTexts, n_classes: int, positive_weight: Tensor | No
     if positive_weight is not None:
         total = total - positive + positive_weight * positive
         positive = positive_weight * positive
-    # For a class that no text has, or every text. The bound is no count of texts: weight 2 must equal the text twice.
+    # For classes that no text has, or every text. A share, not a count: weight 2 must equal the text twice.
     share = (positive / total).nan_to_num(0.5).clamp(_MIN_SHARE, 1 - _MIN_SHARE)
     return share.log() if data.targets.ndim == 1 else share.logit()

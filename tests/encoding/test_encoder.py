@@ -442,7 +442,7 @@ def test_unknown_model(make, name):
 
 
 def test_unknown_folder(make, tmp_path):
-    looked = r"the folder /.*/absent \(does not exist\); the hub \(this is no name that the hub could have\)"
+    looked = r"the folder /.*/absent \(does not exist\); the hub \(this is not a valid name there\)"
     with pytest.raises(OSError, match=rf"Looked for, in this order: {looked}"):
         make(tmp_path / "absent").transform(["a"])
 
@@ -456,12 +456,14 @@ def test_unknown_revision(make):
 def test_folder_that_is_no_model(make, tiny_bert, tmp_path, missing):
     folder = Path(shutil.copytree(tiny_bert, tmp_path / "m"))
     (folder / missing).unlink()
-    with pytest.raises(OSError, match=r"m is no model folder: expected config.json, a tokenizer and weights .*got \["):
+    with pytest.raises(
+        OSError, match=r"m is not a model folder: expected config.json, a tokenizer and weights .*got \["
+    ):
         make(folder).transform(["a"])
 
 
 def test_empty_folder(make, tmp_path):
-    with pytest.raises(OSError, match=r"is no model folder: expected .* got none of these"):
+    with pytest.raises(OSError, match=r"is not a model folder: expected .* got none of these"):
         make(tmp_path).transform(["a"])
 
 

@@ -54,7 +54,7 @@ def test_xlnet_where_bfloat16_is_fast(tiny_models, monkeypatch):
 def test_folder_without_tokenizer(tiny_models, tmp_path, name):
     folder = Path(shutil.copytree(tiny_models[name], tmp_path / "m"))
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(OSError, match=r"is no model folder: expected config.json, a tokenizer and weights"):
+    with pytest.raises(OSError, match=r"is not a model folder: expected config.json, a tokenizer and weights"):
         encode(folder)
 
 

@@ -692,7 +692,7 @@ def test_no_such_folder(tmp_path, network):
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_missing_files(saved, name):
     (saved / name).unlink()
-    with pytest.raises(OSError, match=f"holds no classifier that can be loaded: there is no {name} in it"):
+    with pytest.raises(OSError, match=f"holds no classifier that can be loaded: it lacks {name}"):
         load(saved)
 
 
@@ -904,13 +904,13 @@ def test_a_huge_file_with_fitting_claims(saved):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[" * 10**6, "is no JSON"),
-        (b'{"a":' * 10**5, "is no JSON"),
-        (b'{"format": "' + FORMAT.encode() + b'", "format_version": NaN}', "NaN is no number"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "is no JSON"),
-        (b"[]", "is no JSON object"),
-        (b"\xff\xfe", "is no JSON"),
-        (b"", "is no JSON"),
+        (b"[" * 10**6, "is not JSON"),
+        (b'{"a":' * 10**5, "is not JSON"),
+        (b'{"format": "' + FORMAT.encode() + b'", "format_version": NaN}', "NaN is not a JSON number"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "is not JSON"),
+        (b"[]", "is not a JSON object"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"", "is not JSON"),
         (b" " * (_MAX_CONFIG_BYTES + 1), "is larger than"),
     ],
 )

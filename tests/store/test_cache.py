@@ -402,7 +402,7 @@ def shell(*arguments, strict=True, **environment):
 
 def test_shell_on_no_folder_and_on_an_empty_one(folder, tmp_path):
     missing = tmp_path / "missing"
-    assert f"cache folder: {missing} (there is no such folder yet)\n" in shell("--cache-dir", missing, "info").stdout
+    assert f"cache folder: {missing} (does not exist yet)\n" in shell("--cache-dir", missing, "info").stdout
     assert not missing.exists()
     shell("--cache-dir", folder, "clear")
     assert re.search(r"0 B +0 files  empty  a-\w+\n", shell("--cache-dir", folder, "info").stdout)
