@@ -1,7 +1,8 @@
 """Linear layers whose weights lie in memory as the processor's bfloat16 products want them.
 
 oneDNN multiplies bfloat16 from weights in blocks, and rebuilds the blocks of a layer at every call. For a single text
-that is a third of the call (examples/benchmarks/bench_latency.md). The operators used here are torch's compiler's. They may change without notice, so callers compare the outputs.
+is a third of the call (examples/benchmarks/bench_latency.md). The operators used here are those of torch's compiler.
+They may change without notice, so callers compare the outputs.
 """
 
 from __future__ import annotations
