@@ -36,8 +36,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from skspace import TokenEncoder
-from skspace._encoding.core_pool import map_in_threads
 from skspace._encoding.frozen_transformer import FrozenTransformer
+from skspace._encoding.thread_pool import map_in_threads
 
 DTYPES = ("auto", "float32", "bfloat16")  # "auto" is one of the others, called by another name
 MAX_LENGTH = 256

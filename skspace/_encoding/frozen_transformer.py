@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from skspace._encoding.bfloat16_linear import pack
-from skspace._encoding.core_pool import map_in_threads
+from skspace._encoding.thread_pool import map_in_threads
 from skspace._runtime.devices import prepare_process, without_autocast
 
 __all__ = ["FrozenTransformer", "Tokens", "read_config"]

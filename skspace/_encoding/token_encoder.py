@@ -23,11 +23,11 @@ from sklearn.utils.metaestimators import available_if
 
 from skspace._encoding.encoding_job import EncodingJob, default_batch_tokens, distinct_texts
 from skspace._encoding.frozen_transformer import FrozenTransformer
-from skspace._encoding.mean_pool import mean_pool
+from skspace._encoding.mean_vectors import mean_pool
 from skspace._encoding.model_config import DEPTH_NAMES, WIDTH_NAMES, config_value
 from skspace._encoding.model_files import DEFAULT_MODEL, ModelFiles, RememberedModel, find_model_files, find_remembered
 from skspace._encoding.precompute import fill_cache
-from skspace._encoding.shared import Cache, shared_cache, shared_transformer
+from skspace._encoding.shared_in_process import Cache, shared_cache, shared_transformer
 from skspace._encoding.vector_spec import VectorSpec
 from skspace._input.ragged import RaggedArray
 from skspace._input.texts import check_texts

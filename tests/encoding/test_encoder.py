@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 
 import skspace
 from skspace import RaggedArray, SpaceClassifier, TokenEncoder
-from skspace._encoding import encoding_job, model_files, shared
+from skspace._encoding import encoding_job, model_files, shared_in_process
 from skspace._encoding.frozen_transformer import FrozenTransformer
 from skspace._encoding.model_files import _PACKAGE_DIGESTS, DEFAULT_MODEL, find_model_files
 from skspace._runtime import devices
@@ -79,7 +79,7 @@ def loads(monkeypatch):
         time.sleep(0.05)  # time for a second thread to come along
         load(self, folder, **params)
 
-    monkeypatch.setattr(shared, "_transformers", {})
+    monkeypatch.setattr(shared_in_process, "_transformers", {})
     monkeypatch.setattr(FrozenTransformer, "__init__", record)
     return seen
 
@@ -297,7 +297,7 @@ def test_dtype_auto(make, monkeypatch, loads, avx512, amx, same_as):
     encoder = make(dtype="auto", device="cpu")
     assert encoder.cache_info()["folder"] == make(dtype=same_as, device="cpu").cache_info()["folder"]
     assert_same(encoder.transform(["the parcel"]), make(dtype=same_as, cache_dir=None).transform(["the parcel"]))
-    assert [str(t.dtype) for t in shared._transformers.values()] == [f"torch.{same_as}"]
+    assert [str(t.dtype) for t in shared_in_process._transformers.values()] == [f"torch.{same_as}"]
 
 
 @pytest.mark.parametrize(
@@ -732,7 +732,7 @@ def test_few_models_stay_loaded(make, loads):
     for layer in range(DEPTH + 1):
         make(layer=layer).transform(["a"])
     assert len(loads) == DEPTH + 1
-    assert len(shared._transformers) <= 2
+    assert len(shared_in_process._transformers) <= 2
 
 
 def test_no_cache(make, tmp_path, monkeypatch, batches):

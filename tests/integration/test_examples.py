@@ -170,7 +170,11 @@ def two_epochs(minilm, encoding_python, no_network, elsewhere, warm_cache):
     return run
 
 
-@pytest.mark.parametrize("name", GALLERY)
+# The slowest are left to test_gallery_in_full.
+LONG = ("plot_calibration", "plot_multilabel", "plot_transfer")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in GALLERY])
 def test_gallery(name, two_epochs):
     output = two_epochs(f"{name}.py")
     assert re.search(GALLERY[name], output, re.M), output

@@ -27,7 +27,7 @@ from sklearn.base import clone
 from tqdm.auto import tqdm
 
 from skspace import TokenEncoder
-from skspace._encoding import encoding_job, shared
+from skspace._encoding import encoding_job, shared_in_process
 from skspace._encoding.frozen_transformer import FrozenTransformer
 from skspace._store import token_store as store_module
 from skspace._store.key_index import text_keys
@@ -103,7 +103,7 @@ def small_shards(monkeypatch):
 @pytest.fixture
 def new_process(monkeypatch):
     """Call it to forget what this process knows of any store, as a new one does."""
-    return lambda: monkeypatch.setattr(shared, "_caches", {})
+    return lambda: monkeypatch.setattr(shared_in_process, "_caches", {})
 
 
 @pytest.fixture

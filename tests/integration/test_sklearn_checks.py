@@ -11,8 +11,15 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from skspace import SpaceClassifier
 
 
-def checks():
-    return list(estimator_checks_generator(SpaceClassifier(encoder="precomputed"), legacy=True))
+def checks(**params):
+    return list(estimator_checks_generator(SpaceClassifier(encoder="precomputed", **params), legacy=True))
+
+
+ALL_CHECKS = [
+    pytest.param(*pair, id=f"{number}-{pair[1].func.__name__}{suffix}", marks=marks)
+    for params, suffix, marks in (({"n_members": 1}, "-one member", ()), ({}, "", pytest.mark.slow))
+    for number, pair in enumerate(checks(**params))
+]
 
 
 def test_number_of_official_checks():
@@ -24,10 +31,7 @@ def test_number_of_official_checks():
 
 
 @pytest.mark.filterwarnings("default")  # the checks provoke warnings on purpose
-@pytest.mark.parametrize(
-    ("estimator", "check"),
-    [pytest.param(*pair, id=f"{number}-{pair[1].func.__name__}") for number, pair in enumerate(checks())],
-)
+@pytest.mark.parametrize(("estimator", "check"), ALL_CHECKS)
 def test_official_check(estimator, check):
     check(estimator)
 

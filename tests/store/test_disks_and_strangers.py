@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from safetensors.torch import load_file, save_file
 
 from skspace import SpaceClassifier, TokenEncoder, cache
-from skspace._encoding import shared
+from skspace._encoding import shared_in_process
 from skspace._encoding.frozen_transformer import FrozenTransformer
 from skspace._files.atomic_write import write_beside
 from skspace._store.key_index import lock_of, text_keys
@@ -258,7 +258,7 @@ def test_weights_exchanged_between_digest_and_loading(make, tiny_bert, tmp_path,
         change_weights(folder)
         load(self, *args, **params)
 
-    monkeypatch.setattr(shared, "_transformers", {})
+    monkeypatch.setattr(shared_in_process, "_transformers", {})
     monkeypatch.setattr(FrozenTransformer, "__init__", load_later)
     with pytest.raises(OSError, match=r"was changed while it was loaded. Run again when it is complete"):
         make(folder).transform(TEXTS)
@@ -266,11 +266,11 @@ def test_weights_exchanged_between_digest_and_loading(make, tiny_bert, tmp_path,
 
 def test_weights_overwritten_under_a_loaded_model(make, tiny_bert, tmp_path, monkeypatch):
     """Loaded weights may be a memory map of the file, which whoever copies another over it changes, or cuts short."""
-    monkeypatch.setattr(shared, "_transformers", {})
+    monkeypatch.setattr(shared_in_process, "_transformers", {})
     folder = Path(shutil.copytree(tiny_bert, tmp_path / "model"))
     encoder = make(folder, cache_dir=None)
     encoder.transform(TEXTS)
-    (transformer,) = shared._transformers.values()
+    (transformer,) = shared_in_process._transformers.values()
     batch = transformer.tokenize(TEXTS)
     before = transformer.forward(batch)
     path = folder / "model.safetensors"

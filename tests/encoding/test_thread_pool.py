@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from skspace._encoding.core_pool import map_in_threads
+from skspace._encoding.thread_pool import map_in_threads
 
 
 @pytest.fixture(autouse=True)
