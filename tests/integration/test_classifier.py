@@ -664,6 +664,7 @@ def test_pandas_output_everywhere(tiny_bert):
         assert list(encoder.set_params(pooling="mean").fit_transform(["a"]).columns)[:1] == ["tokenencoder0"]
 
 
+@pytest.mark.slow  # by default: tests/runtime/test_devices.py
 def test_a_child_after_a_fork_predicts(tiny_bert, python, tmp_path):
     """OpenMP's threads do not survive a fork: a child that waits for them would hang."""
     if not hasattr(os, "fork"):

@@ -171,7 +171,7 @@ def two_epochs(minilm, encoding_python, no_network, elsewhere, warm_cache):
 
 
 # The slowest are left to test_gallery_in_full.
-LONG = ("plot_calibration", "plot_multilabel", "plot_transfer")
+LONG = ("plot_calibration", "plot_dask", "plot_multilabel", "plot_transfer", "plot_tuning")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in GALLERY])

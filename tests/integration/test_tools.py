@@ -117,7 +117,8 @@ def test_displays_of_curves(messages):
     )
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
+# loky by default: test_classifier.py::test_same_model_for_any_n_jobs
+@pytest.mark.parametrize("backend", [pytest.param("loky", marks=pytest.mark.slow), "threading"])
 def test_same_scores_in_processes_and_threads(messages, backend):
     search = GridSearchCV(make(), {"n_latent": [2, 4]}, cv=2, error_score="raise")
     alone = clone(search).fit(*messages).cv_results_["mean_test_score"]
