@@ -203,6 +203,8 @@ def test_gallery_in_full(name, minilm, no_network, elsewhere, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_gallery_on_real_texts(name, minilm, data_folder, no_network, elsewhere, tmp_path):
+    if not os.environ.get("SKSPACE_SLOW_TESTS"):
+        pytest.skip("takes longer than CI can afford: set SKSPACE_SLOW_TESTS=1")
     output = in_full(name, no_network, elsewhere, tmp_path, str(data_folder))
     assert re.search(REAL[name], output, re.M), output
 
